@@ -1,0 +1,217 @@
+// Package deploy is the vocabulary that the rooms of the agent share: what a source, a target, a revision, a plan and an outcome are. Data types only.
+package deploy
+
+import (
+	"encoding/json"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// Labels and annotations that objects of ours bear.
+const (
+	// LabelTarget names the target that an object belongs to: LabelValue of its name.
+	LabelTarget = "towline.dev/target"
+	// LabelState is on every ConfigMap that holds state of ours: its value says which (StateInventory, StateRecord).
+	LabelState     = "towline.dev/state"
+	StateInventory = "inventory"
+	StateRecord    = "record"
+	// FieldManager owns the fields that we apply.
+	FieldManager = "towline"
+)
+
+// Source is one entry of sources with its defaults filled in. Immutable.
+type Source struct {
+	Name     Name
+	Spec     SourceSpec
+	Interval time.Duration
+	Timeout  time.Duration
+	// Hash of the spec: equal entries have equal hashes across restarts.
+	Hash string
+}
+
+// Target is one entry of kustomizations or helmReleases with its defaults filled in and its references resolved. Immutable.
+type Target struct {
+	Name      Name
+	Source    Name
+	DependsOn []Name
+	Interval  time.Duration
+	// RetryInterval is where the backoff after failures starts being capped.
+	RetryInterval time.Duration
+	Timeout       time.Duration
+	Suspend       bool
+	// Hash of the spec: it changes exactly when the entry does.
+	Hash string
+	// Exactly one of these two is set.
+	Kustomization *KustomizationSpec
+	HelmRelease   *HelmReleaseSpec
+}
+
+// Revision is one artifact, fetched, checked and unpacked. Immutable.
+type Revision struct {
+	Source Name
+	// Ref as it was resolved: a tag; empty where the source is pinned to a digest.
+	Ref string
+	// Digest of the manifest that was resolved, algorithm:hex.
+	Digest string
+	// Dir holds the unpacked layer; for a copied layer, that one file.
+	Dir string
+	// File is the path below Dir of a copied layer; empty for an extracted one.
+	File string
+	// Annotations of the manifest, org.opencontainers.image.* among them.
+	Annotations map[string]string
+	// VerifiedBy says what vouched for the digest; empty where nothing was asked for.
+	VerifiedBy string
+	Seen       time.Time
+}
+
+// String is how Flux writes a revision: tag@digest, or the digest alone.
+func (r Revision) String() string {
+	if r.Ref == "" {
+		return r.Digest
+	}
+	return r.Ref + "@" + r.Digest
+}
+
+// ObjectID names an object of the cluster, without the version that it was sent in.
+type ObjectID struct {
+	Group     string `json:"group,omitempty"`
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+}
+
+// String is Kind/namespace/name or Kind/name, with the group behind the kind where there is one: Deployment.apps/default/web.
+func (o ObjectID) String() string {
+	s := o.Kind
+	if o.Group != "" {
+		s += "." + o.Group
+	}
+	if o.Namespace != "" {
+		s += "/" + o.Namespace
+	}
+	return s + "/" + o.Name
+}
+
+// IDOf is the ObjectID of an object.
+func IDOf(u *unstructured.Unstructured) ObjectID {
+	gvk := u.GroupVersionKind()
+	return ObjectID{Group: gvk.Group, Kind: gvk.Kind, Namespace: u.GetNamespace(), Name: u.GetName()}
+}
+
+// Action is what is done, or would be done, to an object or a release.
+type Action string
+
+// The actions of a plan.
+const (
+	ActionCreate    Action = "create"
+	ActionApply     Action = "apply" // the object may exist: what changes is decided by the server
+	ActionUpdate    Action = "update"
+	ActionPrune     Action = "prune"
+	ActionKeep      Action = "keep" // would be pruned, but something forbids it; Err says what
+	ActionInstall   Action = "install"
+	ActionUpgrade   Action = "upgrade"
+	ActionRecover   Action = "recover" // an operation that a crash interrupted is taken up again
+	ActionUninstall Action = "uninstall"
+)
+
+// Change is one action of a plan, and afterwards how it went. Fields holds paths, never values.
+type Change struct {
+	Action Action
+	Object ObjectID
+	Fields []string
+	Err    error
+}
+
+// MarshalJSON writes the error as text.
+func (c Change) MarshalJSON() ([]byte, error) {
+	out := struct {
+		Action Action   `json:"action"`
+		Object ObjectID `json:"object"`
+		Fields []string `json:"fields,omitempty"`
+		Error  string   `json:"error,omitempty"`
+	}{Action: c.Action, Object: c.Object, Fields: c.Fields}
+	if c.Err != nil {
+		out.Error = c.Err.Error()
+	}
+	return json.Marshal(out)
+}
+
+// Plan is what an engine will do for one target at one digest. An empty Changes means: nothing. Printable.
+type Plan struct {
+	Target  Name
+	Digest  string
+	Objects []*unstructured.Unstructured
+	Changes []Change
+	// Private is the engine's own note from Plan to Apply. Nobody else reads it.
+	Private any
+}
+
+// Empty reports whether there is nothing to do.
+func (p *Plan) Empty() bool { return p == nil || len(p.Changes) == 0 }
+
+// Phase is what a target is doing, or how its last attempt ended.
+type Phase string
+
+// The phases. The first five are stages of a running attempt, in order.
+const (
+	PhaseBuilding  Phase = "Building"
+	PhasePlanning  Phase = "Planning"
+	PhaseApplying  Phase = "Applying"
+	PhaseWaiting   Phase = "Waiting" // for health
+	PhasePruning   Phase = "Pruning"
+	PhasePending   Phase = "Pending" // not tried yet: waits for a source or a dependency
+	PhaseReady     Phase = "Ready"
+	PhaseDegraded  Phase = "Degraded" // some objects failed, the others are as wanted
+	PhaseFailed    Phase = "Failed"
+	PhaseSuspended Phase = "Suspended"
+	PhaseDeleting  Phase = "Deleting"
+)
+
+// Cancelable reports whether news may cancel an attempt in this stage. Applying and pruning are never cut short.
+func (p Phase) Cancelable() bool {
+	return p == PhaseBuilding || p == PhasePlanning || p == PhaseWaiting
+}
+
+// Outcome is how one attempt for one target ended.
+type Outcome struct {
+	Target   Name
+	Digest   string
+	Revision string
+	// Hash of the target's spec that the attempt was made with.
+	Hash    string
+	Phase   Phase
+	Changes []Change
+	Err     error
+	// Reason is one word for Err: BuildFailed, ApplyFailed, HealthCheckFailed, PruneBlocked, Canceled, ... Empty when Err is nil.
+	Reason            string
+	Started, Finished time.Time
+}
+
+// Reasons of a failed attempt.
+const (
+	ReasonBuildFailed       = "BuildFailed"
+	ReasonPlanFailed        = "PlanFailed"
+	ReasonApplyFailed       = "ApplyFailed"
+	ReasonHealthCheckFailed = "HealthCheckFailed"
+	ReasonPruneFailed       = "PruneFailed"
+	ReasonPruneBlocked      = "PruneBlocked"
+	ReasonInstallFailed     = "InstallFailed"
+	ReasonUpgradeFailed     = "UpgradeFailed"
+	ReasonUninstallFailed   = "UninstallFailed"
+	ReasonTimeout           = "Timeout"
+	ReasonCanceled          = "Canceled"
+)
+
+// Failure is an error with the reason that an engine gives it; reconcile turns it into status. Degraded says that the rest of the target is as wanted.
+type Failure struct {
+	Reason   string
+	Degraded bool
+	Err      error
+}
+
+func (f *Failure) Error() string { return f.Err.Error() }
+func (f *Failure) Unwrap() error { return f.Err }
+
+// Progress tells the scheduler and the board which stage an attempt is in. It may be called from one goroutine at a time and never blocks.
+type Progress func(Phase, string)

@@ -1,0 +1,276 @@
+package deploy
+
+import (
+	"encoding/json"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// This file holds the three kinds as users write them: the spec of Flux's kind of the same name. Which fields are there and what they mean:
+// docs/reference.md. Field order is the order of the reference.
+
+// Meta is what stands before a spec: metadata in a Flux document, plain keys in a native entry.
+type Meta struct {
+	// Name of the entry, unique among its kind and namespace: a DNS-1123 label of at most 63 characters.
+	Name string `json:"name"`
+	// Namespace that the entry belongs to; secretRefs resolve here. Default: the config's namespace.
+	Namespace string `json:"namespace,omitempty"`
+}
+
+// SourceSpec is an OCIRepository: where an artifact comes from.
+type SourceSpec struct {
+	// URL of the repository, oci://host[:port]/path, without tag or digest.
+	URL string `json:"url"`
+	// Ref selects the artifact: digest before semver before tag. Default: tag latest.
+	Ref *Ref `json:"ref,omitempty"`
+	// LayerSelector chooses the layer and what is done with it. Default: the first layer, extracted.
+	LayerSelector *LayerSelector `json:"layerSelector,omitempty"`
+	// Interval between polls, jittered by 5 %.
+	Interval metav1.Duration `json:"interval"`
+	// Timeout of one poll: resolve, pull and unpack together. Default: 60s.
+	Timeout *metav1.Duration `json:"timeout,omitempty"`
+	// SecretRef names a Secret of type kubernetes.io/dockerconfigjson in the entry's namespace.
+	SecretRef *LocalRef `json:"secretRef,omitempty"`
+	// Insecure allows plain HTTP.
+	Insecure bool `json:"insecure,omitempty"`
+	// Suspend stops polling.
+	Suspend bool `json:"suspend,omitempty"`
+}
+
+// Ref selects one artifact of a repository.
+type Ref struct {
+	Tag string `json:"tag,omitempty"`
+	// Semver is a constraint over the tags, the highest match wins; pre-releases only with a -0 bound.
+	Semver string `json:"semver,omitempty"`
+	// SemverFilter is a Go regular expression that tags must match before they are compared.
+	SemverFilter string `json:"semverFilter,omitempty"`
+	// Digest, algorithm:hex; a pinned source is never polled.
+	Digest string `json:"digest,omitempty"`
+}
+
+// The operations of a LayerSelector.
+const (
+	OperationExtract = "extract"
+	OperationCopy    = "copy"
+)
+
+// LayerSelector chooses a layer of an artifact.
+type LayerSelector struct {
+	// MediaType of the layer: the first with exactly this type is taken.
+	MediaType string `json:"mediaType,omitempty"`
+	// Operation is extract (default: a tar+gzip is unpacked) or copy (the blob as it is: a chart archive).
+	Operation string `json:"operation,omitempty"`
+}
+
+// LocalRef names an object in the entry's own namespace.
+type LocalRef struct {
+	Name string `json:"name"`
+}
+
+// SourceRef names the source of a target. In YAML it is a name or {kind, name, namespace}.
+type SourceRef struct {
+	Kind      Kind   `json:"kind,omitempty"`
+	Name      string `json:"name"`
+	Namespace string `json:"namespace,omitempty"`
+}
+
+// UnmarshalJSON reads the short form, a plain name, too.
+func (r *SourceRef) UnmarshalJSON(b []byte) error {
+	var s string
+	if json.Unmarshal(b, &s) == nil {
+		n, err := ParseName(s, KindSource, "")
+		if err != nil {
+			return err
+		}
+		*r = SourceRef{Kind: n.Kind, Name: n.Name, Namespace: n.Namespace}
+		return nil
+	}
+	type plain SourceRef
+	return json.Unmarshal(b, (*plain)(r))
+}
+
+// DependsOn names a target that has to be Ready first. In YAML it is a name (of the same kind), kind/name, kind/namespace/name, or an object.
+type DependsOn struct {
+	Kind      Kind   `json:"kind,omitempty"`
+	Name      string `json:"name"`
+	Namespace string `json:"namespace,omitempty"`
+}
+
+// UnmarshalJSON reads the short forms too.
+func (d *DependsOn) UnmarshalJSON(b []byte) error {
+	var s string
+	if json.Unmarshal(b, &s) == nil {
+		const none Kind = "-" // an answer of ParseName that says: the text had no kind
+		n, err := ParseName(s, none, "")
+		if err != nil {
+			return err
+		}
+		if n.Kind == none {
+			n.Kind = ""
+		}
+		*d = DependsOn{Kind: n.Kind, Name: n.Name, Namespace: n.Namespace}
+		return nil
+	}
+	type plain DependsOn
+	return json.Unmarshal(b, (*plain)(d))
+}
+
+// KustomizationSpec is a Kustomization: a folder of an artifact, built and applied.
+type KustomizationSpec struct {
+	SourceRef SourceRef `json:"sourceRef"`
+	// Path inside the artifact; it never leaves it. Default: the root.
+	Path string `json:"path,omitempty"`
+	// Interval between full checks against the cluster. Default: 10m.
+	Interval *metav1.Duration `json:"interval,omitempty"`
+	// RetryInterval after a failure. Default: the interval.
+	RetryInterval *metav1.Duration `json:"retryInterval,omitempty"`
+	// Timeout of build, apply and health together. Default: 5m.
+	Timeout *metav1.Duration `json:"timeout,omitempty"`
+	// Prune deletes what the artifact dropped.
+	Prune bool `json:"prune,omitempty"`
+	// AllowEmptyPrune names the one digest (algorithm:hex) that may prune everything though it renders no objects: the override of a blocked prune.
+	AllowEmptyPrune string `json:"allowEmptyPrune,omitempty"`
+	// DeletionPolicy says what happens to the objects when the target leaves the config. Default: MirrorPrune.
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+	// Wait makes the target Ready only when every object of it is.
+	Wait      bool        `json:"wait,omitempty"`
+	DependsOn []DependsOn `json:"dependsOn,omitempty"`
+	Suspend   bool        `json:"suspend,omitempty"`
+
+	TargetNamespace string          `json:"targetNamespace,omitempty"`
+	NamePrefix      string          `json:"namePrefix,omitempty"`
+	NameSuffix      string          `json:"nameSuffix,omitempty"`
+	CommonMetadata  *CommonMetadata `json:"commonMetadata,omitempty"`
+	Patches         []Patch         `json:"patches,omitempty"`
+	Images          []Image         `json:"images,omitempty"`
+}
+
+// CommonMetadata is set on every object.
+type CommonMetadata struct {
+	Labels      map[string]string `json:"labels,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// Patch is a strategic merge or JSON 6902 patch as YAML text.
+type Patch struct {
+	Patch  string    `json:"patch"`
+	Target *Selector `json:"target,omitempty"`
+}
+
+// Selector chooses the objects that a patch is for, as in kustomize.
+type Selector struct {
+	Group              string `json:"group,omitempty"`
+	Version            string `json:"version,omitempty"`
+	Kind               string `json:"kind,omitempty"`
+	Namespace          string `json:"namespace,omitempty"`
+	Name               string `json:"name,omitempty"`
+	AnnotationSelector string `json:"annotationSelector,omitempty"`
+	LabelSelector      string `json:"labelSelector,omitempty"`
+}
+
+// Image replaces the name, tag or digest of container images, as in kustomize.
+type Image struct {
+	Name    string `json:"name"`
+	NewName string `json:"newName,omitempty"`
+	NewTag  string `json:"newTag,omitempty"`
+	Digest  string `json:"digest,omitempty"`
+}
+
+// DeletionPolicy says what happens to a target's objects when the target itself goes away.
+type DeletionPolicy string
+
+// The deletion policies of Flux.
+const (
+	DeletionMirrorPrune DeletionPolicy = "MirrorPrune" // delete if prune was on
+	DeletionDelete      DeletionPolicy = "Delete"
+	DeletionWait        DeletionPolicy = "WaitForTermination"
+	DeletionOrphan      DeletionPolicy = "Orphan"
+)
+
+// HelmReleaseSpec is a HelmRelease: a chart, installed and upgraded.
+type HelmReleaseSpec struct {
+	ChartRef SourceRef `json:"chartRef"`
+	// Interval between checks of the release. Default: 10m.
+	Interval *metav1.Duration `json:"interval,omitempty"`
+	// RetryInterval after a failure. Default: the interval.
+	RetryInterval *metav1.Duration `json:"retryInterval,omitempty"`
+	// Timeout of one Helm operation. Default: 5m.
+	Timeout *metav1.Duration `json:"timeout,omitempty"`
+	// ReleaseName default: [targetNamespace-]name, shortened to 53 characters with a hash.
+	ReleaseName string `json:"releaseName,omitempty"`
+	// TargetNamespace that the chart is installed to. Default: the entry's namespace.
+	TargetNamespace string `json:"targetNamespace,omitempty"`
+	// StorageNamespace that Helm's records are kept in. Default: the entry's namespace, as in Flux.
+	StorageNamespace string `json:"storageNamespace,omitempty"`
+	// MaxHistory is how many revisions are kept; 0 means all. Default: 5.
+	MaxHistory *int `json:"maxHistory,omitempty"`
+	// Values of the chart. Keys keep their case and dots.
+	Values    Values      `json:"values,omitempty"`
+	Install   *Install    `json:"install,omitempty"`
+	Upgrade   *Upgrade    `json:"upgrade,omitempty"`
+	Uninstall *Uninstall  `json:"uninstall,omitempty"`
+	DependsOn []DependsOn `json:"dependsOn,omitempty"`
+	Suspend   bool        `json:"suspend,omitempty"`
+}
+
+// CRDsPolicy says what is done with the crds folder of a chart.
+type CRDsPolicy string
+
+// The policies for crds/.
+const (
+	CRDsSkip          CRDsPolicy = "Skip"
+	CRDsCreate        CRDsPolicy = "Create"
+	CRDsCreateReplace CRDsPolicy = "CreateReplace"
+)
+
+// Install holds the options of the first installation.
+type Install struct {
+	Timeout *metav1.Duration `json:"timeout,omitempty"`
+	// CreateNamespace creates the target namespace where it is missing.
+	CreateNamespace bool `json:"createNamespace,omitempty"`
+	// CRDs default: Create.
+	CRDs               CRDsPolicy `json:"crds,omitempty"`
+	DisableWait        bool       `json:"disableWait,omitempty"`
+	DisableWaitForJobs bool       `json:"disableWaitForJobs,omitempty"`
+	DisableHooks       bool       `json:"disableHooks,omitempty"`
+}
+
+// Upgrade holds the options of an upgrade.
+type Upgrade struct {
+	Timeout *metav1.Duration `json:"timeout,omitempty"`
+	// CRDs default: Skip.
+	CRDs               CRDsPolicy `json:"crds,omitempty"`
+	DisableWait        bool       `json:"disableWait,omitempty"`
+	DisableWaitForJobs bool       `json:"disableWaitForJobs,omitempty"`
+	DisableHooks       bool       `json:"disableHooks,omitempty"`
+	CleanupOnFail      bool       `json:"cleanupOnFail,omitempty"`
+}
+
+// Uninstall holds the options of the removal.
+type Uninstall struct {
+	Timeout      *metav1.Duration `json:"timeout,omitempty"`
+	KeepHistory  bool             `json:"keepHistory,omitempty"`
+	DisableWait  bool             `json:"disableWait,omitempty"`
+	DisableHooks bool             `json:"disableHooks,omitempty"`
+}
+
+// Values are Helm values as JSON, kept as text so that nothing on the way can change a key or a number.
+type Values json.RawMessage
+
+// MarshalJSON is the text itself.
+func (v Values) MarshalJSON() ([]byte, error) { return json.RawMessage(v).MarshalJSON() }
+
+// UnmarshalJSON keeps the text. Anything but an object or null is refused.
+func (v *Values) UnmarshalJSON(b []byte) error {
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(b, &m); err != nil {
+		return fmt.Errorf("values must be a map: %w", err)
+	}
+	if m == nil {
+		*v = nil
+		return nil
+	}
+	*v = append((*v)[:0], b...)
+	return nil
+}
