@@ -1,0 +1,91 @@
+package deploy
+
+import "time"
+
+// Pin is what a reference resolved to: the digest, and the tag that led there (empty for a reference that names the digest itself).
+type Pin struct {
+	Ref    string
+	Digest string // algorithm:hex
+}
+
+// Work is what one attempt is for.
+type Work struct {
+	Target   Target
+	Revision Revision
+	// Full compares with the cluster instead of with what is remembered: drift that nobody reported is found. It costs reads, never needless writes.
+	Full bool
+}
+
+// Record is what is remembered of a target across restarts.
+type Record struct {
+	// Target as it was last run, without Helm values (they may be secret): enough to delete it when its config is gone.
+	Target Target `json:"target"`
+	// Intent is the digest that an attempt set out to apply; unlike LastGood.Digest it means that the attempt did not end.
+	Intent string `json:"intent,omitempty"`
+	// LastGood is the last attempt that ended Ready.
+	LastGood *Good `json:"lastGood,omitempty"`
+	// History holds the last outcomes that differed from the one before, newest first.
+	History []Past `json:"history,omitempty"`
+}
+
+// Good names a state that was reached.
+type Good struct {
+	Digest   string `json:"digest"`
+	Revision string `json:"revision"`
+	// Hash of the target's spec.
+	Hash string    `json:"hash"`
+	At   time.Time `json:"at"`
+}
+
+// Past is an outcome as it is remembered.
+type Past struct {
+	Revision string    `json:"revision"`
+	Phase    Phase     `json:"phase"`
+	Reason   string    `json:"reason,omitempty"`
+	Message  string    `json:"message,omitempty"`
+	Changes  int       `json:"changes"`
+	At       time.Time `json:"at"`
+	// Took is in seconds.
+	Took float64 `json:"took"`
+}
+
+// SourceState is what the board shows of a source.
+type SourceState struct {
+	Name      Name   `json:"name"`
+	URL       string `json:"url"`
+	Revision  string `json:"revision,omitempty"`
+	Digest    string `json:"digest,omitempty"`
+	Suspended bool   `json:"suspended,omitempty"`
+	Ready     bool   `json:"ready"`
+	// Failures in a row.
+	Failures int       `json:"failures,omitempty"`
+	Message  string    `json:"message,omitempty"`
+	LastPoll time.Time `json:"lastPoll,omitzero"`
+	NextPoll time.Time `json:"nextPoll,omitzero"`
+	// Annotations of the artifact's manifest.
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// TargetState is what the board shows of a target.
+type TargetState struct {
+	Name      Name   `json:"name"`
+	Source    Name   `json:"source"`
+	DependsOn []Name `json:"dependsOn,omitempty"`
+	Phase     Phase  `json:"phase"`
+	Reason    string `json:"reason,omitempty"`
+	Message   string `json:"message,omitempty"`
+	// WaitsFor says in words what the target waits for before it can start: a source, a dependency, a retry.
+	WaitsFor []string `json:"waitsFor,omitempty"`
+	// Revision that the last attempt was made at; LastGood the last that ended Ready.
+	Revision  string   `json:"revision,omitempty"`
+	LastGood  *Good    `json:"lastGood,omitempty"`
+	Changes   []Change `json:"changes,omitempty"`
+	Failures  int      `json:"failures,omitempty"`
+	Suspended bool     `json:"suspended,omitempty"`
+	// Stage of a running attempt in words: "waiting for Deployment.apps/default/web: 1 of 2 replicas".
+	Stage    string    `json:"stage,omitempty"`
+	Started  time.Time `json:"started,omitzero"`
+	Finished time.Time `json:"finished,omitzero"`
+	Next     time.Time `json:"next,omitzero"`
+	History  []Past    `json:"history,omitempty"`
+}
