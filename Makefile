@@ -1,0 +1,71 @@
+# make help lists the targets. Everything builds into bin/; nothing outside this folder is touched.
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+BIN     := $(CURDIR)/bin
+# Packages whose tests start a control plane take about 1 GiB each while they run: two at a time.
+TESTFLAGS ?= -p 2 -timeout 15m
+
+CLUSTER_SOURCES := $(wildcard test/cluster/*.go test/cluster/go.mod test/cluster/go.sum test/cluster/build.sh)
+
+export CGO_ENABLED ?= 0
+
+.PHONY: help build demo test check bench clean fmt lint deadcode tidy-check generate-check race install-man
+
+help: ## show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build the agent into bin/towline
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/towline ./cmd/agent
+
+bin/cluster: $(CLUSTER_SOURCES)
+	@echo "building the test control plane (the first time takes minutes)"
+	sh test/cluster/build.sh $(BIN)/cluster
+
+bin/gotestsum: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o $(BIN)/gotestsum gotest.tools/gotestsum && touch $(BIN)/gotestsum
+
+bin/golangci-lint: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o $(BIN)/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint && touch $(BIN)/golangci-lint
+
+bin/deadcode: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o $(BIN)/deadcode golang.org/x/tools/cmd/deadcode && touch $(BIN)/deadcode
+
+bin/benchstat: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o $(BIN)/benchstat golang.org/x/perf/cmd/benchstat && touch $(BIN)/benchstat
+
+demo: build bin/cluster ## run the agent on a local cluster and registry (ARGS=--exit: play its own story and end)
+	@$(GO) build -o $(BIN)/demo ./test/demo
+	@$(BIN)/demo --agent $(BIN)/towline --cluster-binary $(BIN)/cluster $(ARGS)
+
+test: bin/cluster bin/gotestsum ## run every test, on a real API server and a real registry
+	$(BIN)/gotestsum --format pkgname-and-test-fails -- $(TESTFLAGS) ./...
+	cd test/cluster && $(GO) test ./...
+
+check: fmt lint deadcode tidy-check race ## what CI holds a change against: format, lint, arrows, dead code, tidy, race
+
+fmt:
+	@out=$$(gofmt -l cmd internal test); test -z "$$out" || { echo "gofmt these files:"; echo "$$out"; exit 1; }
+	@out=$$($(GO) fix -diff ./... 2>&1); test -z "$$out" || { echo "$$out"; echo "go fix ./... mends this"; exit 1; }
+
+lint: bin/golangci-lint
+	$(BIN)/golangci-lint run ./...
+	cd test/cluster && $(GO) vet ./...
+
+deadcode: bin/deadcode
+	@out=$$($(BIN)/deadcode -test ./...); test -z "$$out" || { echo "unreachable:"; echo "$$out"; exit 1; }
+
+tidy-check:
+	$(GO) mod tidy -diff
+	cd tools && $(GO) mod tidy -diff
+	cd test/cluster && $(GO) mod tidy -diff
+
+race: bin/cluster bin/gotestsum
+	CGO_ENABLED=1 $(BIN)/gotestsum --format pkgname-and-test-fails -- -race -short $(TESTFLAGS) ./internal/... ./cmd/...
+
+bench: bin/cluster ## run the benchmarks against the local control plane
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./...
+
+clean: ## remove what was built
+	rm -rf $(BIN) dist
