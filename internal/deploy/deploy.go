@@ -3,6 +3,7 @@ package deploy
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -123,18 +124,34 @@ type Change struct {
 	Err    error
 }
 
+// changeJSON is a Change on the wire: the error is text.
+type changeJSON struct {
+	Action Action   `json:"action"`
+	Object ObjectID `json:"object"`
+	Fields []string `json:"fields,omitempty"`
+	Error  string   `json:"error,omitempty"`
+}
+
 // MarshalJSON writes the error as text.
 func (c Change) MarshalJSON() ([]byte, error) {
-	out := struct {
-		Action Action   `json:"action"`
-		Object ObjectID `json:"object"`
-		Fields []string `json:"fields,omitempty"`
-		Error  string   `json:"error,omitempty"`
-	}{Action: c.Action, Object: c.Object, Fields: c.Fields}
+	out := changeJSON{Action: c.Action, Object: c.Object, Fields: c.Fields}
 	if c.Err != nil {
 		out.Error = c.Err.Error()
 	}
 	return json.Marshal(out)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote. The error keeps its text only: errors.Is and errors.As no longer find what it wrapped.
+func (c *Change) UnmarshalJSON(b []byte) error {
+	var in changeJSON
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	*c = Change{Action: in.Action, Object: in.Object, Fields: in.Fields}
+	if in.Error != "" {
+		c.Err = errors.New(in.Error)
+	}
+	return nil
 }
 
 // Plan is what an engine will do for one target at one digest. An empty Changes means: nothing. Printable.

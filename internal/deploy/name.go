@@ -60,11 +60,20 @@ func (n Name) Short(defaultNamespace string) string {
 // Compare orders names by kind, namespace and name, for slices.SortFunc.
 func (n Name) Compare(m Name) int { return strings.Compare(n.String(), m.String()) }
 
-// MarshalText is String, so that a Name can be a JSON string and a map key.
-func (n Name) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
+// MarshalText is String, so that a Name can be a JSON string and a map key; the zero Name is the empty text.
+func (n Name) MarshalText() ([]byte, error) {
+	if n == (Name{}) {
+		return nil, nil
+	}
+	return []byte(n.String()), nil
+}
 
 // UnmarshalText reads what MarshalText wrote.
 func (n *Name) UnmarshalText(b []byte) error {
+	if len(b) == 0 {
+		*n = Name{}
+		return nil
+	}
 	p, err := ParseName(string(b), "", "")
 	if err != nil {
 		return err
