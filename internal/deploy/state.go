@@ -20,7 +20,7 @@ type Work struct {
 type Record struct {
 	// Target as it was last run, without Helm values (they may be secret): enough to delete it when its config is gone.
 	Target Target `json:"target"`
-	// Intent is the digest that an attempt set out to apply; unlike LastGood.Digest it means that the attempt did not end.
+	// Intent is the digest that attempts set out to apply and that none of them has reached yet; empty after one that ended Ready.
 	Intent string `json:"intent,omitempty"`
 	// LastGood is the last attempt that ended Ready.
 	LastGood *Good `json:"lastGood,omitempty"`
