@@ -116,11 +116,12 @@ const (
 	ActionUninstall Action = "uninstall"
 )
 
-// Change is one action of a plan, and afterwards how it went. Fields holds paths, never values.
+// Change is one action of a plan, and afterwards how it went. Fields holds paths, never values; Reason says in a few words why the action is needed.
 type Change struct {
 	Action Action
 	Object ObjectID
 	Fields []string
+	Reason string
 	Err    error
 }
 
