@@ -72,8 +72,8 @@ func (k *kubelet) updatePodStatus(ctx context.Context, pod *corev1.Pod, status c
 	return err
 }
 
-// syncNamespace removes the Pods of a namespace that is being deleted. The namespace controller looks for the first time after 5 s, and again only after
-// half of the longest grace period when it finds Pods: with them gone, a namespace takes 5 s instead of 20.
+// syncNamespace removes the Pods and claims of a namespace that is being deleted. The namespace controller looks for the first time after 5 s, and again
+// only many seconds later when it then finds Pods with grace or anything with a finalizer: with these gone, a namespace takes 5 s instead of 20.
 func (k *kubelet) syncNamespace(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
 	namespace, err := k.namespaces.Get(key.Name)
 	if apierrors.IsNotFound(err) {
@@ -82,7 +82,11 @@ func (k *kubelet) syncNamespace(ctx context.Context, key types.NamespacedName) (
 	if err != nil || namespace.DeletionTimestamp == nil {
 		return 0, err
 	}
-	return 0, k.client.CoreV1().Pods(key.Name).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}, metav1.ListOptions{})
+	now := metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}
+	if err := k.client.CoreV1().Pods(key.Name).DeleteCollection(ctx, now, metav1.ListOptions{}); err != nil {
+		return 0, err
+	}
+	return 0, k.client.CoreV1().PersistentVolumeClaims(key.Name).DeleteCollection(ctx, now, metav1.ListOptions{})
 }
 
 func terminal(pod *corev1.Pod) bool {
