@@ -1,0 +1,48 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Problem is one thing that is wrong with the config, in words that say what to do about it. It never holds a value from below values.
+type Problem struct {
+	// File as it was given to Load, or below the folder that was.
+	File string
+	// Line and Column count from 1; 0 means the whole file.
+	Line, Column int
+	Message      string
+}
+
+// String is file:line: message, or file: message where the problem has no line.
+func (p Problem) String() string {
+	if p.Line == 0 {
+		return p.File + ": " + p.Message
+	}
+	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Message)
+}
+
+// Error lists everything that is wrong with a config, ordered by file and line.
+type Error struct {
+	Problems []Problem
+}
+
+// Error is one problem a line.
+func (e *Error) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// newError sorts the problems and drops repetitions: an anchor with a problem is met once for each of its aliases.
+func newError(problems []Problem) *Error {
+	ps := slices.Clone(problems)
+	slices.SortFunc(ps, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Message, b.Message))
+	})
+	return &Error{Problems: slices.Compact(ps)}
+}
