@@ -1,0 +1,99 @@
+package schedule
+
+import (
+	"sync"
+
+	"github.com/towline/towline/internal/deploy"
+)
+
+// inbox holds what was told to the scheduler since its goroutine last looked. It keeps the latest value of each thing, so it is bounded by the number of
+// sources and targets.
+type inbox struct {
+	// signal has capacity 1: one pending wake-up is enough.
+	signal chan struct{}
+
+	mu    sync.Mutex // guards what follows
+	known map[deploy.Name]bool
+	mail  mail
+}
+
+// mail is one batch of news.
+type mail struct {
+	set       bool // targets were given, maybe none
+	targets   []deploy.Target
+	revisions map[deploy.Name]deploy.Revision
+	sources   map[deploy.Name]deploy.SourceState
+	forced    map[deploy.Name]bool
+	progress  map[deploy.Name]stage
+	waiters   []chan<- []deploy.TargetState
+}
+
+// stage is where a running attempt is.
+type stage struct {
+	phase deploy.Phase
+	words string
+}
+
+func newMail() mail {
+	return mail{
+		revisions: make(map[deploy.Name]deploy.Revision),
+		sources:   make(map[deploy.Name]deploy.SourceState),
+		forced:    make(map[deploy.Name]bool),
+		progress:  make(map[deploy.Name]stage),
+	}
+}
+
+func newInbox() *inbox { return &inbox{signal: make(chan struct{}, 1), mail: newMail()} }
+
+// put changes the pending mail and wakes the scheduler.
+func (b *inbox) put(change func(*mail)) {
+	b.mu.Lock()
+	change(&b.mail)
+	b.mu.Unlock()
+	select {
+	case b.signal <- struct{}{}:
+	default:
+	}
+}
+
+// take empties the inbox.
+func (b *inbox) take() mail {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m := b.mail
+	b.mail = newMail()
+	return m
+}
+
+func (b *inbox) putTargets(targets []deploy.Target) {
+	known := make(map[deploy.Name]bool, len(targets))
+	for _, t := range targets {
+		known[t.Name] = true
+	}
+	b.put(func(m *mail) { m.set, m.targets, b.known = true, targets, known })
+}
+
+func (b *inbox) putRevision(r deploy.Revision) {
+	b.put(func(m *mail) { m.revisions[r.Source] = r })
+}
+
+func (b *inbox) putSource(st deploy.SourceState) {
+	b.put(func(m *mail) { m.sources[st.Name] = st })
+}
+
+func (b *inbox) putForced(n deploy.Name) (known bool) {
+	b.put(func(m *mail) {
+		if known = b.known[n]; known {
+			m.forced[n] = true
+		}
+	})
+	return known
+}
+
+func (b *inbox) putProgress(n deploy.Name, st stage) {
+	b.put(func(m *mail) { m.progress[n] = st })
+}
+
+func (b *inbox) putWaiter(w chan<- []deploy.TargetState) {
+	b.put(func(m *mail) { m.waiters = append(m.waiters, w) })
+}

@@ -1,0 +1,101 @@
+// Package schedule decides which target runs now.
+//
+// One goroutine owns all run state: it folds news into it, asks next, a pure function, what to do, and starts workers that hand their results back.
+package schedule
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/towline/towline/internal/deploy"
+)
+
+// Runner makes attempts. Both methods block until the attempt is over, end promptly when their context does, and are never called for one target twice at a time.
+type Runner interface {
+	Reconcile(context.Context, deploy.Work, deploy.Progress) deploy.Outcome
+	Delete(context.Context, deploy.Target, deploy.Progress) deploy.Outcome
+}
+
+// Memory keeps records across restarts. Calls for different targets may overlap.
+type Memory interface {
+	// Load reads every record. An error with the method Partial() bool that returns true comes with the records that could be read.
+	Load(context.Context) ([]deploy.Record, error)
+	Save(context.Context, deploy.Record) error
+	// Forget removes a record; one that is not there is no error.
+	Forget(context.Context, deploy.Name) error
+}
+
+// Board is shown what happens. It never blocks.
+type Board interface {
+	TargetState(deploy.TargetState)
+	TargetGone(deploy.Name)
+}
+
+// Limits bounds what the scheduler does at once.
+type Limits struct {
+	// Kustomizations and HelmReleases are how many attempts of each kind run at once. Defaults: 8 and 2.
+	Kustomizations, HelmReleases int
+	// Grace is how long Run lets attempts that are changing the cluster go on after its context ended. Default: 20s.
+	Grace time.Duration
+}
+
+// The defaults of Limits: applying is bound by round trips, Helm by memory (a large chart takes 100 MB and more); a Pod gets 30 s to end unless told otherwise.
+const (
+	defaultKustomizations = 8
+	defaultHelmReleases   = 2
+	defaultGrace          = 20 * time.Second
+)
+
+// Scheduler starts attempts for targets. Its methods may be called from any goroutine, before and while Run runs, and never block; Run and Settle do.
+type Scheduler struct {
+	runner Runner
+	memory Memory
+	board  Board
+	limits Limits
+	log    *zap.Logger
+	inbox  *inbox
+	// jitter returns a number in [0, 1).
+	jitter func() float64
+}
+
+// New makes a Scheduler. Nothing happens before Run.
+func New(runner Runner, memory Memory, board Board, limits Limits, log *zap.Logger) *Scheduler {
+	if limits.Kustomizations <= 0 {
+		limits.Kustomizations = defaultKustomizations
+	}
+	if limits.HelmReleases <= 0 {
+		limits.HelmReleases = defaultHelmReleases
+	}
+	if limits.Grace <= 0 {
+		limits.Grace = defaultGrace
+	}
+	return &Scheduler{runner: runner, memory: memory, board: board, limits: limits, log: log.Named("schedule"), inbox: newInbox(), jitter: rand.Float64}
+}
+
+// Set replaces the targets. Entries with the same hash keep running untouched. Targets that are recorded but not among these are deleted by their recorded
+// policy: call it with a config that is good as a whole only.
+func (s *Scheduler) Set(targets []deploy.Target) { s.inbox.putTargets(targets) }
+
+// Revised is news from the poller: the revision that a source has now.
+func (s *Scheduler) Revised(r deploy.Revision) { s.inbox.putRevision(r) }
+
+// SourceState tells why a source has no revision, for the words that a waiting target is shown with.
+func (s *Scheduler) SourceState(st deploy.SourceState) { s.inbox.putSource(st) }
+
+// Reconcile asks for a full attempt now, whatever the backoff says. It returns false for a target that no Set named.
+func (s *Scheduler) Reconcile(n deploy.Name) bool { return s.inbox.putForced(n) }
+
+// Settle blocks until no target can make progress without a retry or news, and returns how they all are. The error is the context's.
+func (s *Scheduler) Settle(ctx context.Context) ([]deploy.TargetState, error) {
+	answer := make(chan []deploy.TargetState, 1)
+	s.inbox.putWaiter(answer)
+	select {
+	case states := <-answer:
+		return states, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}

@@ -1,0 +1,174 @@
+package schedule
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/graph"
+)
+
+// state is everything that the scheduler knows. Only its goroutine touches it.
+type state struct {
+	// loaded: the records were read. configured: there was a Set. Nothing starts before both.
+	loaded, configured bool
+	// loadError is why the records are not read yet.
+	loadError error
+	stopping  bool
+	limits    Limits
+	targets   map[deploy.Name]*target
+	// order has every target behind what it depends on.
+	order []deploy.Name
+	graph *graph.Graph
+	// cycle is set where the configured targets wait for each other. The config refuses that; here it only has to be said.
+	cycle     *graph.CycleError
+	revisions map[deploy.Name]deploy.Revision
+	sources   map[deploy.Name]deploy.SourceState
+}
+
+// version is what a target was or will be brought to.
+type version struct {
+	digest string
+	hash   string // of the target's spec
+}
+
+// target is one target with its run state.
+type target struct {
+	// spec as configured; for a target that is gone from the config, as recorded.
+	spec deploy.Target
+	// gone: it left the config and is to be deleted.
+	gone bool
+	job  *job // nil while nothing runs
+
+	// attempted is the version of the last attempt that came to an end in this process.
+	attempted *version
+	// ready is the version that the target is at; nil while its last attempt did not end Ready.
+	ready *version
+	// last is how the last attempt ended.
+	last deploy.Outcome
+	// failures in a row, and when the next attempt may start because of them.
+	failures int
+	retryAt  time.Time
+	// checkAt is when the next full check is due; the zero time: none.
+	checkAt time.Time
+	// full: the next attempt has to compare with the cluster. forced: and it starts now.
+	full, forced bool
+
+	// rec is what should be remembered; stored is the hash of what is, empty for nothing.
+	rec    deploy.Record
+	stored string
+	// saveAt is when to try again to store rec after saveFailures in a row.
+	saveAt       time.Time
+	saveFailures int
+}
+
+// recorded reports whether there may be something to delete.
+func (t *target) recorded() bool { return t.stored != "" }
+
+// unsaved reports whether memory lags behind.
+func (t *target) unsaved() bool { return t.recorded() && deploy.HashOf(t.rec) != t.stored }
+
+// moved reports whether running the spec would leave the recorded release behind: it has to be deleted first.
+func (t *target) moved() bool {
+	return !t.gone && t.recorded() && t.rec.Target.HelmRelease != nil && t.rec.Target.Release() != t.spec.Release()
+}
+
+// action is what a job does.
+type action string
+
+const (
+	actionRun     action = "run"
+	actionDelete  action = "delete"  // the target left the config
+	actionReplace action = "replace" // delete what the recorded spec made, because the new one would orphan it
+	actionSave    action = "save"    // the record only
+)
+
+// job is one run of a worker.
+type job struct {
+	name   deploy.Name
+	action action
+	work   deploy.Work // run
+	target deploy.Target
+	rec    deploy.Record
+	stored string
+
+	version version
+	stage   stage
+	started time.Time
+	// canceled: the scheduler cancelled it.
+	canceled bool
+	gate     *gate
+}
+
+// gate lets a job be cancelled only in the stages that may be. The worker's goroutine moves the phase, the scheduler's cancels.
+type gate struct {
+	cancel context.CancelFunc
+
+	mu    sync.Mutex // guards phase
+	phase deploy.Phase
+}
+
+// enter notes the stage that the attempt is in now.
+func (g *gate) enter(p deploy.Phase) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.phase = p
+}
+
+// tryCancel cancels the attempt unless it is changing the cluster right now.
+func (g *gate) tryCancel() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.phase.Cancelable() {
+		return false
+	}
+	g.cancel()
+	return true
+}
+
+func newState(limits Limits) *state {
+	return &state{
+		limits:    limits,
+		targets:   make(map[deploy.Name]*target),
+		graph:     graph.New(nil),
+		revisions: make(map[deploy.Name]deploy.Revision),
+		sources:   make(map[deploy.Name]deploy.SourceState),
+	}
+}
+
+// arrange rebuilds the graph and the order after targets came or went.
+func (s *state) arrange() {
+	needs := make(map[deploy.Name][]deploy.Name, len(s.targets))
+	for n, t := range s.targets {
+		needs[n] = t.spec.DependsOn
+	}
+	s.graph, s.cycle = graph.New(needs), nil
+	order, err := s.graph.Order()
+	if err != nil {
+		s.cycle, _ = err.(*graph.CycleError)
+		order = order[:0]
+		for n := range s.targets {
+			order = append(order, n)
+		}
+		slices.SortFunc(order, deploy.Name.Compare)
+	}
+	s.order = order
+}
+
+// want is the version that a target should be at; false while its source has no revision.
+func (s *state) want(t *target) (version, bool) {
+	r, ok := s.revisions[t.spec.Source]
+	return version{r.Digest, t.spec.Hash}, ok
+}
+
+// current reports whether a target is Ready at its spec, and at the newest revision where one is known. That covers the rule for targets of one source:
+// theirs is the same newest digest.
+func (s *state) current(t *target) bool {
+	if t.ready == nil || t.gone || t.ready.hash != t.spec.Hash {
+		return false
+	}
+	want, ok := s.want(t)
+	return !ok || want == *t.ready
+}
