@@ -1,0 +1,239 @@
+// Package helm is the release engine: it makes a Helm release be what a chart and values say, and is the only importer of the Helm SDK.
+package helm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	helmkube "helm.sh/helm/v3/pkg/kube"
+
+	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/kube"
+)
+
+const (
+	// defaultTimeout is used where a target has none: Flux's default for one Helm operation.
+	defaultTimeout = 5 * time.Minute
+	// recordGrace is how long after its timeout an operation may still talk to the server, in order to record that it failed.
+	recordGrace = 15 * time.Second
+	// maxChartSize is what a chart may unpack to, in bytes. Helm allows 100 MiB, which a small node does not have; real charts stay below 10 MiB.
+	maxChartSize = 32 << 20
+)
+
+// setGlobals sets what the SDK keeps in package variables, once for the process: they are read without a lock by running operations.
+var setGlobals = sync.OnceFunc(func() {
+	helmkube.ManagedFieldsManager = deploy.FieldManager
+	loader.MaxDecompressedChartSize = maxChartSize
+})
+
+// Options are what an Engine is made of.
+type Options struct {
+	Clients *kube.Clients
+	// Log receives the engine's events, and what the SDK says at debug level. Nil: nothing.
+	Log *zap.Logger
+}
+
+// Engine installs, upgrades and uninstalls releases. It may work on several targets at once, but on each target one call at a time.
+type Engine struct {
+	pool *pool
+	log  *zap.Logger
+
+	// mu guards settled.
+	mu sync.Mutex
+	// settled says at which wish a target's release was last seen as wanted, so that asking again costs nothing.
+	settled map[deploy.Name]string
+}
+
+// New makes an engine. No request is sent.
+func New(o Options) *Engine {
+	setGlobals()
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	return &Engine{pool: newPool(o.Clients), log: o.Log.Named("helm"), settled: map[deploy.Name]string{}}
+}
+
+// note is what Plan leaves for Apply.
+type note struct {
+	place    place
+	want     fingerprint
+	observed observation
+	decision decision
+}
+
+// Plan says what Apply would do. A release that is known to be as wanted costs no request; with w.Full, and the first time after a start, it costs one.
+// Errors are for reading: a release of somebody else, or one that another Helm client is working on.
+func (e *Engine) Plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) {
+	p := &deploy.Plan{Target: w.Target.Name, Digest: w.Revision.Digest}
+	if w.Target.HelmRelease == nil {
+		return nil, fmt.Errorf("%s is not a Helm release", w.Target.Name)
+	}
+	wish := w.Target.Hash + " " + w.Revision.Digest
+	if !w.Full && e.isSettled(w.Target.Name, wish) {
+		return p, nil
+	}
+	n := note{place: placeOf(w.Target)}
+	var err error
+	if n.want, err = fingerprintOf(w.Revision.Digest, w.Target.HelmRelease.Values, n.place); err != nil {
+		return nil, err
+	}
+	if n.observed, err = observe(ctx, e.pool.clients.Metadata, n.place); err != nil {
+		return nil, err
+	}
+	n.decision, err = decide(n.observed, wanted{target: w.Target.Name.LabelValue(), fingerprint: n.want, lock: targetTimeout(w.Target)}, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("release %s: %w", n.place, err)
+	}
+	if n.decision.do == doNothing {
+		e.settle(w.Target.Name, wish)
+		return p, nil
+	}
+	if len(n.observed) == 0 {
+		if err := e.refuseStray(ctx, w.Target, n.place); err != nil {
+			return nil, err
+		}
+	}
+	p.Changes = n.decision.changes(n.place)
+	p.Private = n
+	return p, nil
+}
+
+// Apply does what the plan says and returns what was done, also when it fails: then the error is a *deploy.Failure. When ctx ends, it returns within a
+// second; a record that is left pending by that is taken up by the next attempt.
+func (e *Engine) Apply(ctx context.Context, w deploy.Work, p *deploy.Plan, progress deploy.Progress) ([]deploy.Change, error) {
+	if p.Empty() {
+		return nil, nil
+	}
+	n, ok := p.Private.(note)
+	if !ok || p.Target != w.Target.Name || p.Digest != w.Revision.Digest {
+		return nil, fmt.Errorf("the plan is not one of this engine for %s at %s", w.Target.Name, w.Revision.Digest)
+	}
+	e.unsettle(w.Target.Name)
+	timeout, reason := upgradeTimeout(w.Target), deploy.ReasonUpgradeFailed
+	if n.decision.do == doInstall {
+		timeout, reason = installTimeout(w.Target), deploy.ReasonInstallFailed
+	}
+	var pruned []deploy.Change
+	err := e.operate(ctx, w.Target, n.place, timeout, progress, func(op *operation) (err error) {
+		op.seed(n.observed)
+		op.stamp = labelsOf(w.Target, n.want)
+		pruned, err = op.bring(w, n)
+		return err
+	})
+	changes := p.Changes
+	if err != nil {
+		err = failure(ctx, reason, timeout, err)
+		changes = withError(changes, err)
+		return append(changes, pruned...), err
+	}
+	e.settle(w.Target.Name, w.Target.Hash+" "+w.Revision.Digest)
+	return append(changes, pruned...), nil
+}
+
+// Delete uninstalls the target's release and everything that failed revisions of it left behind. A release that is gone, or whose newest revision belongs to
+// somebody else, is left alone. The error is a *deploy.Failure.
+func (e *Engine) Delete(ctx context.Context, t deploy.Target, progress deploy.Progress) error {
+	if t.HelmRelease == nil {
+		return fmt.Errorf("%s is not a Helm release", t.Name)
+	}
+	e.unsettle(t.Name)
+	at, timeout := placeOf(t), uninstallTimeout(t)
+	seen, err := observe(ctx, e.pool.clients.Metadata, at)
+	if err != nil {
+		return &deploy.Failure{Reason: deploy.ReasonUninstallFailed, Err: err}
+	}
+	remove, err := decideDelete(seen, t, time.Now(), timeout)
+	if err != nil {
+		return &deploy.Failure{Reason: deploy.ReasonUninstallFailed, Err: fmt.Errorf("release %s: %w", at, err)}
+	}
+	if !remove {
+		e.log.Info("nothing to uninstall", zap.Stringer("target", t.Name), zap.Stringer("release", at), zap.Int("revisions", len(seen)))
+		return nil
+	}
+	err = e.operate(ctx, t, at, timeout, progress, func(op *operation) error {
+		op.seed(seen)
+		return op.remove(t)
+	})
+	if err != nil {
+		return failure(ctx, deploy.ReasonUninstallFailed, timeout, err)
+	}
+	return nil
+}
+
+// operate runs one operation under its own deadline and turns a panic of the SDK into an error.
+func (e *Engine) operate(ctx context.Context, t deploy.Target, at place, timeout time.Duration, progress deploy.Progress, do func(*operation) error) (err error) {
+	if progress == nil {
+		progress = func(deploy.Phase, string) {}
+	}
+	hard, cancel := context.WithTimeout(ctx, timeout+recordGrace)
+	defer cancel()
+	op, err := e.pool.operation(hard, at, timeout, e.log.With(zap.Stringer("target", t.Name), zap.Stringer("release", at)), progress)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil && op.kube.late {
+			err = &lateError{err}
+		}
+	}()
+	defer recovered(&err)
+	return do(op)
+}
+
+// lateError marks an operation that ran out of time, in a way that the SDK's rewording cannot lose.
+type lateError struct{ error }
+
+func (e *lateError) Unwrap() error { return e.error }
+
+// recovered turns a panic into an error. The stack goes with it, its values do not: a panic may quote what it choked on.
+func recovered(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("the Helm SDK panicked (%T), please report this:\n%s", r, debug.Stack())
+	}
+}
+
+// failure is the one place where an error of an operation gets its reason.
+func failure(ctx context.Context, reason string, timeout time.Duration, err error) error {
+	var late *lateError
+	switch {
+	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return &deploy.Failure{Reason: deploy.ReasonCanceled, Err: fmt.Errorf("canceled, the release is taken up again later: %w", context.Cause(ctx))}
+	case errors.As(err, &late):
+		return &deploy.Failure{Reason: deploy.ReasonTimeout, Err: fmt.Errorf("after %s: %w", timeout, err)}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &deploy.Failure{Reason: deploy.ReasonTimeout, Err: fmt.Errorf("not done within %s: %w", timeout, err)}
+	}
+	return &deploy.Failure{Reason: reason, Err: err}
+}
+
+func withError(changes []deploy.Change, err error) []deploy.Change {
+	out := append([]deploy.Change(nil), changes...)
+	for i := range out {
+		out[i].Err = err
+	}
+	return out
+}
+
+func (e *Engine) isSettled(n deploy.Name, wish string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.settled[n] == wish
+}
+
+func (e *Engine) settle(n deploy.Name, wish string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.settled[n] = wish
+}
+
+func (e *Engine) unsettle(n deploy.Name) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.settled, n)
+}

@@ -1,0 +1,104 @@
+package helm
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/release"
+
+	"github.com/towline/towline/internal/crashpoint"
+	"github.com/towline/towline/internal/deploy"
+)
+
+// bring makes the release be what was decided, and cleans up behind earlier failures. It returns the objects that were removed by that.
+func (op *operation) bring(w deploy.Work, n note) ([]deploy.Change, error) {
+	p, err := prepare(w)
+	if err != nil {
+		return nil, err
+	}
+	if op.cfg.Capabilities, err = op.pool.capabilities(false); err != nil {
+		return nil, err
+	}
+	op.kube.target = w.Target.Name.LabelValue()
+	op.cfg.Releases.MaxHistory = maxHistory(w.Target)
+	var history []*release.Release
+	if len(n.observed) > 0 {
+		if history, err = op.history(); err != nil {
+			return nil, err
+		}
+		if err := op.recover(history, n.decision); err != nil {
+			return nil, err
+		}
+	}
+	var rel *release.Release
+	if n.decision.do == doInstall {
+		rel, err = op.install(w.Target, p, history, n.decision.replace)
+	} else {
+		rel, err = op.upgrade(w.Target, p, history)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := op.confirm(rel); err != nil {
+		return nil, err
+	}
+	op.log.Info("release is as wanted", zap.String("did", string(n.decision.changes(op.place)[0].Action)), zap.Int("revision", rel.Version),
+		zap.String("chart", p.chart.Name()+" "+p.chart.Metadata.Version), zap.Strings("because", n.decision.why))
+	return op.removeLeftovers(history, rel.Manifest, release.StatusFailed)
+}
+
+// install runs Helm's install action, over what is uninstalled or never came to be if replace says so.
+func (op *operation) install(t deploy.Target, p *prepared, history []*release.Release, replace bool) (*release.Release, error) {
+	o := t.HelmRelease.Install
+	if o == nil {
+		o = &deploy.Install{}
+	}
+	policy := o.CRDs
+	if policy == "" {
+		policy = deploy.CRDsCreate
+	}
+	crashpoint.At("helm.before-install")
+	op.progress(deploy.PhaseApplying, fmt.Sprintf("installing chart %s %s", p.chart.Name(), p.chart.Metadata.Version))
+	if err := op.applyCRDs(p.crds, policy); err != nil {
+		return nil, err
+	}
+	if len(history) > 0 {
+		// What a failed first attempt left is merged with, as an upgrade would: fields that the chart has dropped since must go.
+		if last := history[len(history)-1]; last.Info.Status == release.StatusFailed && last.Namespace == op.place.namespace {
+			sent, err := op.kube.Build(strings.NewReader(last.Manifest), false)
+			if err != nil {
+				return nil, fmt.Errorf("read the manifest of failed revision %d: %w", last.Version, err)
+			}
+			op.kube.baseline = sent
+		}
+	}
+	in := action.NewInstall(op.cfg)
+	in.ReleaseName, in.Namespace, in.Replace = op.place.name, op.place.namespace, replace
+	in.CreateNamespace = o.CreateNamespace
+	in.SkipCRDs, in.SkipSchemaValidation = true, true // both are done, above and in prepare
+	in.TakeOwnership = true                           // of what nobody owns: see client.refuseForeign
+	in.Wait, in.WaitForJobs, in.DisableHooks = !o.DisableWait, !o.DisableWait && !o.DisableWaitForJobs, o.DisableHooks
+	in.Timeout = op.timeout
+	in.PostRenderer = labeller{value: t.Name.LabelValue()}
+	// The SDK's own context would only make it return while it goes on: the operation's ends its requests and waits instead.
+	return in.RunWithContext(context.Background(), p.chart, p.values)
+}
+
+// confirm makes sure that the record says what the SDK says: it only logs when it cannot write that the release is deployed.
+func (op *operation) confirm(rel *release.Release) error {
+	if rel == nil {
+		return errUnexpected
+	}
+	status, err := op.secrets.status(rel.Version)
+	if err != nil {
+		return err
+	}
+	if status != string(release.StatusDeployed) {
+		return fmt.Errorf("revision %d is installed, but its record could not be written and says %s", rel.Version, status)
+	}
+	return nil
+}

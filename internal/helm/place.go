@@ -1,0 +1,93 @@
+package helm
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+
+	"github.com/towline/towline/internal/deploy"
+)
+
+// The longest release name that Helm takes, and how a longer one is cut, in bytes. Same rule as Flux, so that a release changes hands without a new name.
+const (
+	maxReleaseName = 53
+	cutReleaseName = 40
+	hashDigits     = 12
+)
+
+// defaultMaxHistory is how many revisions are kept where the target does not say. Same as Flux.
+const defaultMaxHistory = 5
+
+// place is where a release lives: its name, the namespace of its records and that of its objects.
+type place struct {
+	name, storage, namespace string
+}
+
+// String is storage namespace/release name: what identifies a release.
+func (p place) String() string { return p.storage + "/" + p.name }
+
+func (p place) id() deploy.ObjectID {
+	return deploy.ObjectID{Group: "helm.sh", Kind: "Release", Namespace: p.storage, Name: p.name}
+}
+
+func placeOf(t deploy.Target) place {
+	s := t.HelmRelease
+	p := place{name: s.ReleaseName, storage: s.StorageNamespace, namespace: s.TargetNamespace}
+	if p.name == "" {
+		p.name = releaseName(s.TargetNamespace, t.Name.Name)
+	}
+	if p.storage == "" {
+		p.storage = t.Name.Namespace
+	}
+	if p.namespace == "" {
+		p.namespace = t.Name.Namespace
+	}
+	return p
+}
+
+// releaseName is [targetNamespace-]name, and where that is too long its beginning and a hash of it.
+func releaseName(targetNamespace, name string) string {
+	if targetNamespace != "" {
+		name = targetNamespace + "-" + name
+	}
+	if len(name) <= maxReleaseName {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return name[:cutReleaseName] + "-" + hex.EncodeToString(sum[:])[:hashDigits]
+}
+
+func maxHistory(t deploy.Target) int {
+	if m := t.HelmRelease.MaxHistory; m != nil {
+		return *m
+	}
+	return defaultMaxHistory
+}
+
+func targetTimeout(t deploy.Target) time.Duration {
+	if t.Timeout > 0 {
+		return t.Timeout
+	}
+	return defaultTimeout
+}
+
+func installTimeout(t deploy.Target) time.Duration {
+	if i := t.HelmRelease.Install; i != nil && i.Timeout != nil && i.Timeout.Duration > 0 {
+		return i.Timeout.Duration
+	}
+	return targetTimeout(t)
+}
+
+func upgradeTimeout(t deploy.Target) time.Duration {
+	if u := t.HelmRelease.Upgrade; u != nil && u.Timeout != nil && u.Timeout.Duration > 0 {
+		return u.Timeout.Duration
+	}
+	return targetTimeout(t)
+}
+
+func uninstallTimeout(t deploy.Target) time.Duration {
+	if u := t.HelmRelease.Uninstall; u != nil && u.Timeout != nil && u.Timeout.Duration > 0 {
+		return u.Timeout.Duration
+	}
+	return targetTimeout(t)
+}

@@ -1,0 +1,28 @@
+package helm
+
+import (
+	"fmt"
+
+	"go.uber.org/zap"
+
+	"helm.sh/helm/v3/pkg/release"
+)
+
+// recover marks the newest revision failed where an operation died before it could say how it ended: Helm refuses to touch a release that is pending. Nothing is
+// uninstalled; the upgrade that follows makes the objects right.
+func (op *operation) recover(history []*release.Release, d decision) error {
+	if !d.recover || len(history) == 0 {
+		return nil
+	}
+	last := history[len(history)-1]
+	if !last.Info.Status.IsPending() && last.Info.Status != release.StatusUninstalling {
+		return nil // it ended after all, between look and act
+	}
+	was := last.Info.Status
+	last.SetStatus(release.StatusFailed, fmt.Sprintf("interrupted while %s", was))
+	if err := op.cfg.Releases.Update(last); err != nil {
+		return fmt.Errorf("mark the interrupted revision %d failed: %w", last.Version, err)
+	}
+	op.log.Warn("an operation was interrupted, taking it up again", zap.Int("revision", last.Version), zap.String("status", string(was)))
+	return nil
+}
