@@ -77,23 +77,30 @@ func (s *supervisor) prepare() (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock --dir: %w", err)
 	}
+	unlock = func() { _ = lock.Close() } // the kernel releases the lock with the file
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		lock.Close()
+		unlock()
 		return nil, fmt.Errorf("lock --dir: another cluster runs in %s: %w", s.opts.dir, err)
 	}
+	if err := s.clear(); err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}
+
+func (s *supervisor) clear() error {
 	for _, name := range []string{"kubeconfig", "etcd", "pki", "logs", "audit.log", "audit-policy.yaml"} {
 		if err := os.RemoveAll(s.path(name)); err != nil {
-			lock.Close()
-			return nil, fmt.Errorf("remove what an earlier cluster left: %w", err)
+			return fmt.Errorf("remove what an earlier cluster left: %w", err)
 		}
 	}
 	for _, name := range []string{"etcd", "pki", "logs"} {
 		if err := os.Mkdir(s.path(name), 0o700); err != nil {
-			lock.Close()
-			return nil, fmt.Errorf("prepare --dir: %w", err)
+			return fmt.Errorf("prepare --dir: %w", err)
 		}
 	}
-	return func() { lock.Close() }, nil
+	return nil
 }
 
 // start brings everything up, in the order of dependence, and writes the kubeconfig last.
