@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,9 +35,12 @@ type Agent struct {
 // Concurrency is how many targets of each kind may run at once, at least 1.
 type Concurrency struct{ Kustomizations, HelmReleases int }
 
-// AddFlags defines a flag for each setting.
-func AddFlags(flags *pflag.FlagSet) {
+// AddFlags defines a flag for each setting, or only those that are named.
+func AddFlags(flags *pflag.FlagSet, only ...string) {
 	for _, s := range settings {
+		if len(only) > 0 && !slices.Contains(only, s.flag) {
+			continue
+		}
 		usage := fmt.Sprintf("%s [%s]", s.usage, s.env())
 		switch v := s.fallback().(type) {
 		case string:
@@ -117,11 +121,11 @@ func (l *loader) readAgentSections(path string) error {
 		return err
 	}
 	for _, file := range files {
-		budget := maxWritten
+		budget := &budget{left: maxWritten}
 		for _, doc := range l.documents(file) {
 			for _, f := range doc.fields {
 				if f.key == "agent" && f.value.kind != kindNull && f.value.kind != kindBad {
-					l.readAgent(f, &budget)
+					l.readAgent(f, budget)
 				}
 			}
 		}
