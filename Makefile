@@ -7,7 +7,7 @@ BIN     := $(CURDIR)/bin
 # Packages whose tests start a control plane take about 1 GiB each while they run: two at a time.
 TESTFLAGS ?= -p 2 -timeout 15m
 
-CLUSTER_SOURCES := $(wildcard test/cluster/*.go test/cluster/go.mod test/cluster/go.sum test/cluster/build.sh)
+CLUSTER_SOURCES := $(filter-out %_test.go,$(wildcard test/cluster/*.go)) test/cluster/go.mod test/cluster/go.sum test/cluster/build.sh
 
 export CGO_ENABLED ?= 0
 
