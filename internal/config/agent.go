@@ -40,7 +40,7 @@ type concurrencySection struct {
 }
 
 // readAgent takes in the agent section, strictly.
-func (l *loader) readAgent(f field, budget *int) {
+func (l *loader) readAgent(f field, budget *budget) {
 	if l.agent != nil {
 		l.report(f.place, fmt.Sprintf("agent is already given in %s: keep one", where(l.agentAt, f.place)))
 		return
@@ -50,7 +50,7 @@ func (l *loader) readAgent(f field, budget *int) {
 	if !w.value(f.value, reflect.TypeFor[agentSection](), "", 0) {
 		return
 	}
-	l.agentAt, l.agentPlaces, l.agent = f.place, w.places, map[string]any{}
+	l.agentAt, l.agent = f.place, map[string]any{}
 	dec := json.NewDecoder(bytes.NewReader(w.out.Bytes()))
 	dec.UseNumber()
 	if err := dec.Decode(&l.agent); err != nil {

@@ -94,8 +94,8 @@ func (e *entry) checkPatch(path string, p deploy.Patch) {
 			return
 		}
 		if err != nil {
-			line, text := splitYAMLError(err)
-			e.bad(path+".patch", "not valid YAML: line %d of the patch: %s", max(line, 1), text)
+			line, text := syntaxError([]byte(p.Patch), err)
+			e.bad(path+".patch", "not valid YAML: line %d of the patch: %s", line, text)
 			return
 		}
 		if len(doc.Content) == 1 {

@@ -32,7 +32,7 @@ func Load(path string) (*Config, error) {
 	}
 	l := newLoader()
 	for _, f := range files {
-		l.read(f)
+		l.read(l.documents(f))
 	}
 	l.finish()
 	if len(l.problems) > 0 {

@@ -57,7 +57,7 @@ var lists = map[string]deploy.Kind{
 }
 
 // readEntry decodes one item; nil if it is not a map at all.
-func (l *loader) readEntry(kind deploy.Kind, key string, index int, v *value, budget *int) *entry {
+func (l *loader) readEntry(kind deploy.Kind, key string, index int, v *value, budget *budget) *entry {
 	label := fmt.Sprintf("%s[%d]", key, index)
 	if v.kind == kindObject {
 		if n := v.get("name"); n != nil && n.kind == kindText && n.raw != "" {

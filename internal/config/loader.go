@@ -40,9 +40,8 @@ type loader struct {
 	namespace placedText
 	// agent is the agent section, nil if there is none.
 	agent map[string]any
-	// agentAt is where the section stands; agentPlaces is where each of its settings does.
-	agentAt     place
-	agentPlaces map[string]place
+	// agentAt is where the section stands.
+	agentAt place
 }
 
 func newLoader() *loader { return &loader{} }
@@ -51,13 +50,18 @@ func (l *loader) report(at place, text string) {
 	l.problems = append(l.problems, Problem{File: at.file, Line: at.line, Column: at.column, Message: text})
 }
 
-// documents parses one file.
+// documents reads one file.
 func (l *loader) documents(file string) []*value {
 	content, err := readFile(file)
 	if err != nil {
 		l.report(place{file: file}, err.Error())
 		return nil
 	}
+	return l.parse(file, content)
+}
+
+// parse reads the content of one file.
+func (l *loader) parse(file string, content []byte) []*value {
 	c := &converter{file: file, report: l.report, done: map[*yaml.Node]*value{}}
 	before := len(l.problems)
 	docs := c.parse(content)
@@ -67,10 +71,10 @@ func (l *loader) documents(file string) []*value {
 	return docs
 }
 
-// read takes in all documents of a file.
-func (l *loader) read(file string) {
-	budget := maxWritten
-	for _, doc := range l.documents(file) {
+// read takes in one file.
+func (l *loader) read(docs []*value) {
+	budget := &budget{left: maxWritten}
+	for _, doc := range docs {
 		if doc.kind != kindObject {
 			if doc.kind != kindBad {
 				l.report(doc.place, fmt.Sprintf("want a map with sources, kustomizations and helmReleases, got %s", doc.kind))
@@ -81,7 +85,7 @@ func (l *loader) read(file string) {
 			continue
 		}
 		for _, f := range doc.fields {
-			l.readKey(f, &budget)
+			l.readKey(f, budget)
 		}
 	}
 }
@@ -107,7 +111,7 @@ func refuseKubernetes(doc *value, report func(place, string)) bool {
 }
 
 // readKey takes in one top-level key.
-func (l *loader) readKey(f field, budget *int) {
+func (l *loader) readKey(f field, budget *budget) {
 	if f.value.kind == kindNull || f.value.kind == kindBad {
 		return
 	}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
-	"strconv"
+	"sort"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -52,7 +52,7 @@ type converter struct {
 	merged int
 }
 
-var errorLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+var errorLine = regexp.MustCompile(`^yaml: (line \d+: )?`)
 
 // parse reads all documents of a file. Documents without content are left out. A syntax error ends the reading; what came before it is returned.
 func (c *converter) parse(content []byte) []*value {
@@ -65,8 +65,8 @@ func (c *converter) parse(content []byte) []*value {
 			return docs
 		}
 		if err != nil {
-			line, text := splitYAMLError(err)
-			c.report(place{file: c.file, line: max(line, 1)}, "not valid YAML: "+text)
+			line, text := syntaxError(content, err)
+			c.report(place{file: c.file, line: line}, "not valid YAML: "+text)
 			return docs
 		}
 		if len(doc.Content) == 0 {
@@ -78,15 +78,39 @@ func (c *converter) parse(content []byte) []*value {
 	}
 }
 
-// splitYAMLError takes the line out of a parser's message; 0 if it has none.
-func splitYAMLError(err error) (int, string) {
-	text := err.Error()
-	m := errorLine.FindStringSubmatch(text)
-	if m == nil {
-		return 0, text
+// syntaxError is the line of a syntax error and the parser's words for it. The parser names the line where the surrounding block begins, which may be
+// far above; the line that breaks it is the first with which the beginning of the file fails in the same words.
+func syntaxError(content []byte, err error) (int, string) {
+	text := withoutLine(err)
+	var ends []int // of the lines, in bytes
+	for _, line := range bytes.SplitAfter(content, []byte("\n")) {
+		ends = append(ends, len(line))
+		if n := len(ends); n > 1 {
+			ends[n-1] += ends[n-2]
+		}
 	}
-	line, _ := strconv.Atoi(m[1]) // no number: line 0
-	return line, strings.TrimSpace(text[len(m[0]):])
+	n := sort.Search(len(ends), func(i int) bool {
+		err := decodes(content[:ends[i]])
+		return err != nil && withoutLine(err) == text
+	})
+	return min(n+1, len(ends)), text
+}
+
+// decodes reports whether all documents parse.
+func decodes(content []byte) error {
+	dec := yaml.NewDecoder(bytes.NewReader(content))
+	for {
+		var doc yaml.Node
+		if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+func withoutLine(err error) string {
+	return strings.TrimSpace(errorLine.ReplaceAllString(err.Error(), ""))
 }
 
 func (c *converter) place(n *yaml.Node) place {

@@ -68,7 +68,7 @@ func (r *resolver) source(e *entry, path string, ref *deploy.SourceRef) {
 		name.Namespace = e.name.Namespace
 	}
 	if r.byName[name] == nil {
-		e.bad(path, "there is no %s%s", name.Short(r.namespace), r.suggest(name, []deploy.Kind{deploy.KindSource}))
+		e.bad(path, "there is no %s%s", name.Short(r.namespace), r.suggest(e, name, deploy.KindSource))
 		return
 	}
 	*ref = deploy.SourceRef{Kind: kind, Name: name.Name, Namespace: name.Namespace}
@@ -92,7 +92,7 @@ func (r *resolver) dependencies(e *entry, refs []deploy.DependsOn) {
 		if ref.Kind != "" {
 			k, known := deploy.ParseKind(string(ref.Kind))
 			if !known || k == deploy.KindSource {
-				e.bad(path, "a target cannot depend on a %s: want a kustomization or a helmrelease", strings.ToLower(string(ref.Kind)))
+				e.bad(path, "%s is not a target: only a kustomization or a helmrelease can be waited for", ref.Kind)
 				continue
 			}
 			name.Kind = k
@@ -103,7 +103,7 @@ func (r *resolver) dependencies(e *entry, refs []deploy.DependsOn) {
 		case slices.Contains(e.dependsOn, name):
 			e.bad(path, "%s is listed twice", name.Short(r.namespace))
 		case r.byName[name] == nil:
-			e.bad(path, "there is no %s%s", name.Short(r.namespace), r.suggest(name, []deploy.Kind{deploy.KindKustomization, deploy.KindHelmRelease}))
+			e.bad(path, "there is no %s%s", name.Short(r.namespace), r.suggest(e, name, deploy.KindKustomization, deploy.KindHelmRelease))
 		default:
 			*ref = deploy.DependsOn{Kind: name.Kind, Name: name.Name, Namespace: name.Namespace}
 			e.dependsOn = append(e.dependsOn, name)
@@ -111,11 +111,11 @@ func (r *resolver) dependencies(e *entry, refs []deploy.DependsOn) {
 	}
 }
 
-// suggest is the name that was probably meant: the same name elsewhere before a similar one, and the own kind before others.
-func (r *resolver) suggest(missing deploy.Name, kinds []deploy.Kind) string {
+// suggest is the name that the entry probably meant: the same name elsewhere before a similar one.
+func (r *resolver) suggest(e *entry, missing deploy.Name, kinds ...deploy.Kind) string {
 	var same, all []string
 	for _, n := range slices.SortedFunc(maps.Keys(r.byName), deploy.Name.Compare) {
-		if !slices.Contains(kinds, n.Kind) {
+		if n == e.name || !slices.Contains(kinds, n.Kind) {
 			continue
 		}
 		short := n.Short(r.namespace)

@@ -19,8 +19,17 @@ const (
 	// maxDepth of what users write: values of real charts are less than 20 deep, encoding/json gives up at 10,000.
 	maxDepth = 200
 	// maxWritten bounds the JSON of one config file in bytes, aliases written out: it is what a bomb of aliases grows.
-	maxWritten = 64 << 20
+	maxWritten = 32 << 20
 )
+
+// valueCost is what a value takes from the budget besides its text, in bytes, so that empty values are not free.
+const valueCost = 8
+
+// budget is what all walkers of a file may still write together.
+type budget struct {
+	left int // bytes
+	over bool
+}
 
 var (
 	durationType  = reflect.TypeFor[metav1.Duration]()
@@ -39,9 +48,8 @@ type walker struct {
 	// places of everything that was met, by its path: ref.semver, dependsOn[1].
 	places map[string]place
 	// wrong holds the paths that were left out, so that later checks do not complain about them again.
-	wrong map[string]bool
-	// budget in bytes that may still be written; shared by all walkers of a file.
-	budget *int
+	wrong  map[string]bool
+	budget *budget
 }
 
 // bad reports a problem at a path. It always returns false.
@@ -57,7 +65,7 @@ func message(label, path, text string) string {
 }
 
 func (w *walker) write(s string) {
-	*w.budget -= len(s)
+	w.budget.left -= len(s)
 	w.out.WriteString(s)
 }
 
@@ -66,10 +74,12 @@ func (w *walker) fits(v *value, path string, depth int) bool {
 	if depth > maxDepth {
 		return w.bad(v.place, "", "nested deeper than %d", maxDepth)
 	}
-	if *w.budget < 0 {
+	if w.budget.over {
 		return false // reported already
 	}
-	if *w.budget -= 8; *w.budget < 0 { // so that empty values are not free
+	w.budget.left -= valueCost
+	if w.budget.left < 0 {
+		w.budget.over = true
 		return w.bad(v.place, "", "larger than %d MiB once its aliases are written out", maxWritten>>20)
 	}
 	if path != "" {

@@ -40,6 +40,7 @@ type SourceSpec struct {
 
 // Ref selects one artifact of a repository.
 type Ref struct {
+	// Tag to follow. Default: latest.
 	Tag string `json:"tag,omitempty"`
 	// Semver is a constraint over the tags, the highest match wins; pre-releases only with a -0 bound.
 	Semver string `json:"semver,omitempty"`
@@ -65,13 +66,17 @@ type LayerSelector struct {
 
 // LocalRef names an object in the entry's own namespace.
 type LocalRef struct {
+	// Name of the object.
 	Name string `json:"name"`
 }
 
 // SourceRef names the source of a target. In YAML it is a name or {kind, name, namespace}.
 type SourceRef struct {
-	Kind      Kind   `json:"kind,omitempty"`
-	Name      string `json:"name"`
+	// Kind of the source: OCIRepository, which is also the default.
+	Kind Kind `json:"kind,omitempty"`
+	// Name of the source.
+	Name string `json:"name"`
+	// Namespace of the source. Default: the entry's namespace.
 	Namespace string `json:"namespace,omitempty"`
 }
 
@@ -92,8 +97,11 @@ func (r *SourceRef) UnmarshalJSON(b []byte) error {
 
 // DependsOn names a target that has to be Ready first. In YAML it is a name (of the same kind), kind/name, kind/namespace/name, or an object.
 type DependsOn struct {
-	Kind      Kind   `json:"kind,omitempty"`
-	Name      string `json:"name"`
+	// Kind of the target: Kustomization or HelmRelease. Default: the entry's own kind.
+	Kind Kind `json:"kind,omitempty"`
+	// Name of the target.
+	Name string `json:"name"`
+	// Namespace of the target. Default: the entry's namespace.
 	Namespace string `json:"namespace,omitempty"`
 }
 
@@ -118,6 +126,7 @@ func (d *DependsOn) UnmarshalJSON(b []byte) error {
 
 // KustomizationSpec is a Kustomization: a folder of an artifact, built and applied.
 type KustomizationSpec struct {
+	// SourceRef names the source that holds the folder.
 	SourceRef SourceRef `json:"sourceRef"`
 	// Path inside the artifact; it never leaves it. Default: the root.
 	Path string `json:"path,omitempty"`
@@ -134,47 +143,70 @@ type KustomizationSpec struct {
 	// DeletionPolicy says what happens to the objects when the target leaves the config. Default: MirrorPrune.
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 	// Wait makes the target Ready only when every object of it is.
-	Wait      bool        `json:"wait,omitempty"`
+	Wait bool `json:"wait,omitempty"`
+	// DependsOn lists the targets that have to be Ready first.
 	DependsOn []DependsOn `json:"dependsOn,omitempty"`
-	Suspend   bool        `json:"suspend,omitempty"`
+	// Suspend stops applying and repairing.
+	Suspend bool `json:"suspend,omitempty"`
 
-	TargetNamespace string          `json:"targetNamespace,omitempty"`
-	NamePrefix      string          `json:"namePrefix,omitempty"`
-	NameSuffix      string          `json:"nameSuffix,omitempty"`
-	CommonMetadata  *CommonMetadata `json:"commonMetadata,omitempty"`
-	Patches         []Patch         `json:"patches,omitempty"`
-	Images          []Image         `json:"images,omitempty"`
+	// TargetNamespace is set on every namespaced object. Default: as the manifests say.
+	TargetNamespace string `json:"targetNamespace,omitempty"`
+	// NamePrefix is put before the name of every object.
+	NamePrefix string `json:"namePrefix,omitempty"`
+	// NameSuffix is put behind the name of every object.
+	NameSuffix string `json:"nameSuffix,omitempty"`
+	// CommonMetadata is set on every object.
+	CommonMetadata *CommonMetadata `json:"commonMetadata,omitempty"`
+	// Patches are applied in order.
+	Patches []Patch `json:"patches,omitempty"`
+	// Images replaces names, tags and digests of container images.
+	Images []Image `json:"images,omitempty"`
 }
 
 // CommonMetadata is set on every object.
 type CommonMetadata struct {
-	Labels      map[string]string `json:"labels,omitempty"`
+	// Labels to set.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Annotations to set.
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 // Patch is a strategic merge or JSON 6902 patch as YAML text.
 type Patch struct {
-	Patch  string    `json:"patch"`
+	// Patch as YAML text: a map (strategic merge) or a list of operations (JSON 6902).
+	Patch string `json:"patch"`
+	// Target chooses the objects. A strategic merge patch that names its object needs none.
 	Target *Selector `json:"target,omitempty"`
 }
 
 // Selector chooses the objects that a patch is for, as in kustomize.
 type Selector struct {
-	Group              string `json:"group,omitempty"`
-	Version            string `json:"version,omitempty"`
-	Kind               string `json:"kind,omitempty"`
-	Namespace          string `json:"namespace,omitempty"`
-	Name               string `json:"name,omitempty"`
+	// Group of the API, a regular expression like all but the selectors.
+	Group string `json:"group,omitempty"`
+	// Version of the API.
+	Version string `json:"version,omitempty"`
+	// Kind of the objects.
+	Kind string `json:"kind,omitempty"`
+	// Namespace of the objects.
+	Namespace string `json:"namespace,omitempty"`
+	// Name of the objects.
+	Name string `json:"name,omitempty"`
+	// AnnotationSelector has the syntax of a label selector.
 	AnnotationSelector string `json:"annotationSelector,omitempty"`
-	LabelSelector      string `json:"labelSelector,omitempty"`
+	// LabelSelector such as app=web,tier!=cache.
+	LabelSelector string `json:"labelSelector,omitempty"`
 }
 
 // Image replaces the name, tag or digest of container images, as in kustomize.
 type Image struct {
-	Name    string `json:"name"`
+	// Name of the image as the manifests have it, without tag.
+	Name string `json:"name"`
+	// NewName replaces the name.
 	NewName string `json:"newName,omitempty"`
-	NewTag  string `json:"newTag,omitempty"`
-	Digest  string `json:"digest,omitempty"`
+	// NewTag replaces the tag.
+	NewTag string `json:"newTag,omitempty"`
+	// Digest replaces the tag: sha256:hex.
+	Digest string `json:"digest,omitempty"`
 }
 
 // DeletionPolicy says what happens to a target's objects when the target itself goes away.
@@ -190,6 +222,7 @@ const (
 
 // HelmReleaseSpec is a HelmRelease: a chart, installed and upgraded.
 type HelmReleaseSpec struct {
+	// ChartRef names the source that holds the chart, usually with layerSelector.operation copy.
 	ChartRef SourceRef `json:"chartRef"`
 	// Interval between checks of the release. Default: 10m.
 	Interval *metav1.Duration `json:"interval,omitempty"`
@@ -206,12 +239,17 @@ type HelmReleaseSpec struct {
 	// MaxHistory is how many revisions are kept; 0 means all. Default: 5.
 	MaxHistory *int `json:"maxHistory,omitempty"`
 	// Values of the chart. Keys keep their case and dots.
-	Values    Values      `json:"values,omitempty"`
-	Install   *Install    `json:"install,omitempty"`
-	Upgrade   *Upgrade    `json:"upgrade,omitempty"`
-	Uninstall *Uninstall  `json:"uninstall,omitempty"`
+	Values Values `json:"values,omitempty"`
+	// Install holds the options of the first installation.
+	Install *Install `json:"install,omitempty"`
+	// Upgrade holds the options of an upgrade.
+	Upgrade *Upgrade `json:"upgrade,omitempty"`
+	// Uninstall holds the options of the removal, when the target leaves the config.
+	Uninstall *Uninstall `json:"uninstall,omitempty"`
+	// DependsOn lists the targets that have to be Ready first.
 	DependsOn []DependsOn `json:"dependsOn,omitempty"`
-	Suspend   bool        `json:"suspend,omitempty"`
+	// Suspend stops installing, upgrading and repairing.
+	Suspend bool `json:"suspend,omitempty"`
 }
 
 // CRDsPolicy says what is done with the crds folder of a chart.
@@ -226,33 +264,46 @@ const (
 
 // Install holds the options of the first installation.
 type Install struct {
+	// Timeout of the installation. Default: the release's timeout.
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 	// CreateNamespace creates the target namespace where it is missing.
 	CreateNamespace bool `json:"createNamespace,omitempty"`
 	// CRDs default: Create.
-	CRDs               CRDsPolicy `json:"crds,omitempty"`
-	DisableWait        bool       `json:"disableWait,omitempty"`
-	DisableWaitForJobs bool       `json:"disableWaitForJobs,omitempty"`
-	DisableHooks       bool       `json:"disableHooks,omitempty"`
+	CRDs CRDsPolicy `json:"crds,omitempty"`
+	// DisableWait does not wait until everything is ready.
+	DisableWait bool `json:"disableWait,omitempty"`
+	// DisableWaitForJobs does not wait for Jobs to complete.
+	DisableWaitForJobs bool `json:"disableWaitForJobs,omitempty"`
+	// DisableHooks runs no hooks.
+	DisableHooks bool `json:"disableHooks,omitempty"`
 }
 
 // Upgrade holds the options of an upgrade.
 type Upgrade struct {
+	// Timeout of the upgrade. Default: the release's timeout.
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 	// CRDs default: Skip.
-	CRDs               CRDsPolicy `json:"crds,omitempty"`
-	DisableWait        bool       `json:"disableWait,omitempty"`
-	DisableWaitForJobs bool       `json:"disableWaitForJobs,omitempty"`
-	DisableHooks       bool       `json:"disableHooks,omitempty"`
-	CleanupOnFail      bool       `json:"cleanupOnFail,omitempty"`
+	CRDs CRDsPolicy `json:"crds,omitempty"`
+	// DisableWait does not wait until everything is ready.
+	DisableWait bool `json:"disableWait,omitempty"`
+	// DisableWaitForJobs does not wait for Jobs to complete.
+	DisableWaitForJobs bool `json:"disableWaitForJobs,omitempty"`
+	// DisableHooks runs no hooks.
+	DisableHooks bool `json:"disableHooks,omitempty"`
+	// CleanupOnFail deletes what a failed upgrade created.
+	CleanupOnFail bool `json:"cleanupOnFail,omitempty"`
 }
 
 // Uninstall holds the options of the removal.
 type Uninstall struct {
-	Timeout      *metav1.Duration `json:"timeout,omitempty"`
-	KeepHistory  bool             `json:"keepHistory,omitempty"`
-	DisableWait  bool             `json:"disableWait,omitempty"`
-	DisableHooks bool             `json:"disableHooks,omitempty"`
+	// Timeout of the removal. Default: the release's timeout.
+	Timeout *metav1.Duration `json:"timeout,omitempty"`
+	// KeepHistory keeps Helm's records of the release.
+	KeepHistory bool `json:"keepHistory,omitempty"`
+	// DisableWait does not wait until everything is gone.
+	DisableWait bool `json:"disableWait,omitempty"`
+	// DisableHooks runs no hooks.
+	DisableHooks bool `json:"disableHooks,omitempty"`
 }
 
 // Values are Helm values as JSON, kept as text so that nothing on the way can change a key or a number.
