@@ -188,7 +188,7 @@ func TestPollerKeepsTheRevisionWhileTheRegistryFails(t *testing.T) {
 
 type limited struct{ after time.Duration }
 
-func (limited) Error() string                        { return "rate limited" }
+func (limited) Error() string                       { return "rate limited" }
 func (l limited) RetryAfter() (time.Duration, bool) { return l.after, true }
 
 func TestPollerHonoursRetryAfter(t *testing.T) {

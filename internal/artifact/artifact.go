@@ -1,0 +1,141 @@
+// Package artifact brings OCI artifacts from registries to disk: it resolves a source's reference to a digest, and fetches, checks and unpacks what has it.
+package artifact
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime"
+	"sync"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"go.uber.org/zap"
+
+	"github.com/towline/towline/internal/artifact/oci"
+	"github.com/towline/towline/internal/artifact/store"
+	"github.com/towline/towline/internal/deploy"
+)
+
+// pullsPerHost is how many artifacts are pulled at once from one host: enough to fill a line, and a host that hangs does not hold up the others.
+const pullsPerHost = 8
+
+// Why a call failed, where somebody may want to branch on it. A registry that said when to come back is an error with a method
+// RetryAfter() (time.Duration, bool).
+var (
+	ErrNotFound     = oci.ErrNotFound
+	ErrUnauthorized = oci.ErrUnauthorized
+	ErrRateLimited  = oci.ErrRateLimited
+	ErrUnavailable  = oci.ErrUnavailable
+	ErrNetwork      = oci.ErrNetwork
+)
+
+// Limits bound what one artifact may cost; zero fields are defaults.
+type Limits = store.Limits
+
+// LimitError is an artifact over a limit.
+type LimitError = store.LimitError
+
+// Options say how a Store works. Only CacheDir is needed.
+type Options struct {
+	// CacheDir is the folder that artifacts are kept in. It is made when it is first needed, and may be deleted while no agent runs.
+	CacheDir string
+	// Credentials finds what a source's secretRef names. Without it, such a source fails.
+	Credentials func(context.Context, deploy.Source) (authn.Keychain, error)
+	// Keychain serves sources without a secretRef. Default: the docker config of this process's user.
+	Keychain authn.Keychain
+	Limits   Limits
+	// UserAgent is sent to registries.
+	UserAgent string
+	// Transport carries all requests and must not retry. Default: one with bounded waits and proxies from the environment.
+	Transport http.RoundTripper
+	Log       *zap.Logger
+}
+
+// Store resolves and fetches artifacts. Safe for concurrent use.
+type Store struct {
+	opts    Options
+	client  *oci.Client
+	owned   *http.Transport // closed by Close; nil where the transport was given
+	flights flights
+
+	// mu guards cache, pulls.
+	mu    sync.Mutex
+	cache *store.Cache
+	pulls map[string]chan struct{}
+}
+
+// New makes a store. Nothing is read or written yet.
+func New(opts Options) *Store {
+	s := &Store{opts: opts, pulls: map[string]chan struct{}{}}
+	if s.opts.Transport == nil {
+		s.owned = oci.NewTransport()
+		s.opts.Transport = s.owned
+	}
+	if s.opts.Keychain == nil {
+		s.opts.Keychain = authn.DefaultKeychain
+	}
+	if s.opts.Log == nil {
+		s.opts.Log = zap.NewNop()
+	}
+	if s.opts.UserAgent == "" {
+		s.opts.UserAgent = "towline (" + runtime.GOOS + "/" + runtime.GOARCH + ")"
+	}
+	s.client = oci.New(s.opts.Transport, s.opts.UserAgent)
+	return s
+}
+
+// Close lets idle connections go. The store can still be used.
+func (s *Store) Close() {
+	if s.owned != nil {
+		s.owned.CloseIdleConnections()
+	}
+}
+
+// Prune removes what is cached and not among the revisions to keep. What was fetched in the last minutes (store.PruneGrace) stays in any case. It returns the
+// number of artifacts removed.
+func (s *Store) Prune(keep []deploy.Revision) (int, error) {
+	cache, err := s.open()
+	if err != nil {
+		return 0, err
+	}
+	dirs := make([]string, len(keep))
+	for i, r := range keep {
+		dirs[i] = r.Dir
+	}
+	return cache.Prune(dirs)
+}
+
+// open opens the cache on first use; a failure is tried again the next time.
+func (s *Store) open() (*store.Cache, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cache != nil {
+		return s.cache, nil
+	}
+	if s.opts.CacheDir == "" {
+		return nil, fmt.Errorf("open the artifact cache: no folder is set")
+	}
+	c, err := store.Open(s.opts.CacheDir, s.opts.Limits)
+	if err != nil {
+		return nil, err
+	}
+	s.cache = c
+	return c, nil
+}
+
+// slot waits for leave to pull from a host.
+func (s *Store) slot(ctx context.Context, host string) (release func(), err error) {
+	s.mu.Lock()
+	q := s.pulls[host]
+	if q == nil {
+		q = make(chan struct{}, pullsPerHost)
+		s.pulls[host] = q
+	}
+	s.mu.Unlock()
+	select {
+	case q <- struct{}{}:
+		return func() { <-q }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for other pulls from %s: %w", host, context.Cause(ctx))
+	}
+}

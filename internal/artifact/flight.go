@@ -1,0 +1,65 @@
+package artifact
+
+import (
+	"context"
+	"sync"
+)
+
+// flights lets callers that want the same thing at the same time share one piece of work. The work lives as long as one of them still wants it: a caller that
+// goes away does not spoil it for the others.
+type flights struct {
+	// mu guards running and the waiters in it.
+	mu      sync.Mutex
+	running map[string]*flight
+}
+
+type flight struct {
+	waiters int
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when result and err are set
+	result  *fetched
+	err     error
+}
+
+func (f *flights) do(ctx context.Context, key string, work func(context.Context) (*fetched, error)) (*fetched, error) {
+	f.mu.Lock()
+	if f.running == nil {
+		f.running = map[string]*flight{}
+	}
+	fl := f.running[key]
+	if fl == nil {
+		own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		fl = &flight{cancel: cancel, done: make(chan struct{})}
+		f.running[key] = fl
+		go func() {
+			fl.result, fl.err = work(own)
+			cancel()
+			f.mu.Lock()
+			if f.running[key] == fl {
+				delete(f.running, key)
+			}
+			f.mu.Unlock()
+			close(fl.done)
+		}()
+	}
+	fl.waiters++
+	f.mu.Unlock()
+
+	select {
+	case <-fl.done:
+		return fl.result, fl.err
+	case <-ctx.Done():
+	}
+	f.mu.Lock()
+	fl.waiters--
+	last := fl.waiters == 0
+	if last && f.running[key] == fl {
+		delete(f.running, key) // whoever comes now starts anew
+	}
+	f.mu.Unlock()
+	if last {
+		fl.cancel()
+		<-fl.done // nothing runs on behind the caller's back
+	}
+	return nil, context.Cause(ctx)
+}

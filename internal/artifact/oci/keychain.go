@@ -1,0 +1,71 @@
+package oci
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+)
+
+// DockerConfigKeychain reads the .dockerconfigjson of a Secret of type kubernetes.io/dockerconfigjson. Hosts may be written with or without scheme and path;
+// of several that fit a repository, the longest path wins. Errors never quote the content.
+func DockerConfigKeychain(raw []byte) (authn.Keychain, error) {
+	var conf struct {
+		Auths map[string]json.RawMessage `json:"auths"`
+	}
+	if err := json.Unmarshal(raw, &conf); err != nil {
+		return nil, errors.New("not a docker config: want JSON of the form {\"auths\": {\"host\": {…}}}")
+	}
+	if conf.Auths == nil {
+		return nil, errors.New("not a docker config: it has no \"auths\"")
+	}
+	k := dockerConfig{}
+	for host, raw := range conf.Auths {
+		var a authn.AuthConfig
+		if err := json.Unmarshal(raw, &a); err != nil {
+			return nil, fmt.Errorf("docker config: auths[%q]: the entry is no object, or its auth is not base64 of user:password", host)
+		}
+		k[place(host)] = a
+	}
+	return k, nil
+}
+
+// dockerConfig is credentials by place.
+type dockerConfig map[string]authn.AuthConfig
+
+// Resolve finds the credentials for a repository; none are anonymous.
+func (k dockerConfig) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	for p := place(r.String()); ; {
+		if a, ok := k[p]; ok && a != (authn.AuthConfig{}) {
+			return authn.FromConfig(a), nil
+		}
+		i := strings.LastIndexByte(p, '/')
+		if i < 0 {
+			return authn.Anonymous, nil
+		}
+		p = p[:i]
+	}
+}
+
+// place brings a host as people write it into one form: host[:port][/path]. Docker Hub has many names.
+func place(s string) string {
+	if _, rest, ok := strings.Cut(s, "://"); ok {
+		s = rest
+	}
+	host, path, _ := strings.Cut(s, "/")
+	switch host = strings.ToLower(host); host {
+	case "docker.io", "registry-1.docker.io", "registry.hub.docker.com":
+		host = name.DefaultRegistry
+	}
+	path = strings.Trim(path, "/")
+	if path == "v1" || path == "v2" { // API versions that docker login writes
+		path = ""
+	}
+	if path == "" {
+		return host
+	}
+	return host + "/" + path
+}

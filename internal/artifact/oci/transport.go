@@ -1,0 +1,125 @@
+package oci
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxDocument bounds manifests, tokens and pages of tags, in bytes: 4 MiB is what the distribution spec asks registries to accept for a manifest.
+	maxDocument = 4 << 20
+	// maxErrors bounds the body of an answer that is not a success, in bytes.
+	maxErrors = 64 << 10
+)
+
+// Limits of the default transport. A poll is bounded by its source's timeout; these make a dead peer known sooner.
+const (
+	dialTimeout     = 10 * time.Second
+	tlsTimeout      = 10 * time.Second
+	answerTimeout   = 30 * time.Second // until the headers
+	idleTimeout     = 90 * time.Second
+	idlePerHost     = 8
+	keepAlivePeriod = 30 * time.Second
+)
+
+// NewTransport is a transport for registries: proxies from the environment, HTTP/2, bounded waits, no retries.
+func NewTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlivePeriod}).DialContext,
+		ForceAttemptHTTP2:     true,
+		TLSHandshakeTimeout:   tlsTimeout,
+		ResponseHeaderTimeout: answerTimeout,
+		IdleConnTimeout:       idleTimeout,
+		MaxIdleConnsPerHost:   idlePerHost,
+	}
+}
+
+// terms are what holds for the requests of one call, and what was learned from the answers.
+type terms struct {
+	insecure bool
+	after    atomic.Int64 // Retry-After in nanoseconds; 0 if there was none
+}
+
+type termsKey struct{}
+
+func withTerms(ctx context.Context, insecure bool) (context.Context, *terms) {
+	t := &terms{insecure: insecure}
+	return context.WithValue(ctx, termsKey{}, t), t
+}
+
+// gate lets requests through on their terms. It sees every request, also those to token services and after redirects.
+type gate struct{ base http.RoundTripper }
+
+// plainHTTPError is a request that would have gone over plain HTTP without leave.
+type plainHTTPError struct{ host string }
+
+func (e *plainHTTPError) Error() string {
+	return fmt.Sprintf("%s does not speak HTTPS: set insecure: true to allow plain HTTP", e.host)
+}
+
+func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
+	t, _ := req.Context().Value(termsKey{}).(*terms)
+	if req.URL.Scheme != "https" && (t == nil || !t.insecure) && !loopback(req.URL.Hostname()) {
+		return nil, &plainHTTPError{req.URL.Host}
+	}
+	res, err := g.base.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case res.StatusCode >= http.StatusBadRequest:
+		if t != nil {
+			t.after.Store(int64(retryAfter(res.Header.Get("Retry-After"), time.Now())))
+		}
+		res.Body = &cappedBody{ReadCloser: res.Body, left: maxErrors}
+	case !strings.Contains(req.URL.Path, "/blobs/") && req.Response == nil: // a redirected request has another path: blobs are bounded where they are read
+		res.Body = &cappedBody{ReadCloser: res.Body, left: maxDocument}
+	}
+	return res, nil
+}
+
+// loopback reports whether a host is this one: what is sent there cannot be overheard.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// retryAfter reads a Retry-After header, seconds or a date (RFC 9110, 10.2.3); 0 where there is none to be honoured.
+func retryAfter(h string, now time.Time) time.Duration {
+	if s, err := strconv.ParseUint(h, 10, 31); err == nil {
+		return time.Duration(s) * time.Second
+	}
+	if at, err := http.ParseTime(h); err == nil && at.After(now) {
+		return at.Sub(now)
+	}
+	return 0
+}
+
+// cappedBody fails instead of reading on when a body is longer than it may be.
+type cappedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *cappedBody) Read(p []byte) (int, error) {
+	if b.left < 0 {
+		return 0, errTooLong
+	}
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1]
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.left -= int64(n)
+	if b.left < 0 {
+		return 0, errTooLong
+	}
+	return n, err
+}

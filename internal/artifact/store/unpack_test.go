@@ -1,0 +1,250 @@
+package store
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// pack makes a tar.
+func pack(t testing.TB, entries ...entry) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, e := range entries {
+		h := e.Header
+		if h.Typeflag == 0 {
+			h.Typeflag = tar.TypeReg
+		}
+		if h.Mode == 0 && h.Typeflag != tar.TypeXGlobalHeader {
+			h.Mode = 0o644
+		}
+		h.Size = int64(len(e.body))
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(e.body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+type entry struct {
+	tar.Header
+	body string
+}
+
+func file(name, body string) entry { return entry{tar.Header{Name: name}, body} }
+func symlink(name, to string) entry {
+	return entry{tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: to}, ""}
+}
+func special(name string, kind byte) entry {
+	return entry{tar.Header{Name: name, Typeflag: kind, Linkname: "a.yaml"}, ""}
+}
+
+func zip(t testing.TB, raw []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write(raw); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// unpack extracts into a fresh folder beside a file that must not be touched, and lists what is there.
+func unpack(t testing.TB, raw []byte, limits Limits) (map[string]string, error) {
+	t.Helper()
+	outside := t.TempDir()
+	dir := filepath.Join(outside, "in")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	secret := filepath.Join(outside, "secret")
+	if err := os.WriteFile(secret, []byte("untouched"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = root.Close() }()
+	uerr := Unpack(bytes.NewReader(raw), root, limits)
+	if b, err := os.ReadFile(secret); err != nil || string(b) != "untouched" {
+		t.Fatalf("a file outside was changed: %q %v", b, err)
+	}
+	if all, err := os.ReadDir(outside); err != nil || len(all) != 2 {
+		t.Fatalf("something was written outside: %v %v", all, err)
+	}
+	got := map[string]string{}
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if info.Mode()&fs.ModeSymlink != 0 {
+			to, err := os.Readlink(path)
+			got[rel] = "-> " + to
+			return err
+		}
+		b, err := os.ReadFile(path)
+		got[rel] = info.Mode().String() + " " + string(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got, uerr
+}
+
+func TestUnpack(t *testing.T) {
+	archive := pack(t,
+		entry{tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "abc"}}, ""},
+		entry{tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755}, ""},
+		file("./a.yaml", "a: 1"),
+		entry{tar.Header{Name: "bin/run", Mode: 0o4777}, "#!"},
+		entry{tar.Header{Name: "locked", Mode: 0o100}, "x"},
+		file("deep/er/b.yaml", "b: 2"),
+		symlink("deep/a.yaml", "../a.yaml"),
+		symlink("shortcut", "deep/er"),
+		file("twice", "old"), file("twice", "new"),
+	)
+	want := map[string]string{
+		"a.yaml": "-rw-r--r-- a: 1", "bin/run": "-rwxr-xr-x #!", "locked": "-rwxr-xr-x x", "deep/er/b.yaml": "-rw-r--r-- b: 2",
+		"deep/a.yaml": "-> ../a.yaml", "shortcut": "-> deep/er", "twice": "-rw-r--r-- new",
+	}
+	for name, raw := range map[string][]byte{"tar": archive, "tar+gzip": zip(t, archive), "padded tar+gzip": zip(t, append(bytes.Clone(archive), make([]byte, 9000)...))} {
+		t.Run("takes "+name, func(t *testing.T) {
+			got, err := unpack(t, raw, Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("files (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+func TestUnpackRefuses(t *testing.T) {
+	good := zip(t, pack(t, file("a.yaml", "a: 1")))
+	broken := bytes.Clone(good)
+	broken[len(broken)-5] ^= 0xff // the checksum
+	cases := []struct {
+		name, want string
+		raw        []byte
+	}{
+		{"a path that climbs", `".."`, pack(t, file("../secret", "x"))},
+		{"a path that climbs on its way", `".."`, pack(t, file("a/../../secret", "x"))},
+		{"a path that climbs and comes back", `".."`, pack(t, file("a/../b", "x"))},
+		{"an absolute path", "absolute", pack(t, file("/etc/passwd", "x"))},
+		{"a link out", "does not end inside", pack(t, symlink("l", "../secret"))},
+		{"an absolute link", "only relative links", pack(t, symlink("l", "/etc/passwd"))},
+		{"a link to nothing", "does not end inside", pack(t, symlink("l", "nothing"))},
+		{"a link to itself", "does not end inside", pack(t, symlink("l", "l"))},
+		{"a link out through another link", "does not end inside", pack(t, file("a/b/c/f", ""), symlink("a/b/c/up", "../../.."), symlink("l", "a/b/c/up/../secret"))},
+		{"a file through a link", "file exists", pack(t, symlink("d", ".."), file("d/secret", "x"))},
+		{"a file in place of a folder", "d", pack(t, file("d/f", "x"), file("d", "x"))},
+		{"a hard link", "only files", pack(t, file("a.yaml", "x"), special("h", tar.TypeLink))},
+		{"a character device", "only files", pack(t, special("dev", tar.TypeChar))},
+		{"a block device", "only files", pack(t, special("dev", tar.TypeBlock))},
+		{"a pipe", "only files", pack(t, special("pipe", tar.TypeFifo))},
+		{"nothing", "unexpected EOF", nil},
+		{"a text", "read the archive", []byte("this is not an archive")},
+		{"zstd", "zstd", []byte("\x28\xb5\x2f\xfd and so on")},
+		{"a gzip that was cut", "unexpected EOF", good[:len(good)-12]},
+		{"a gzip with a wrong checksum", "checksum", broken},
+		{"a gzip with bytes behind it", "behind its end", append(bytes.Clone(good), "garbage"...)},
+		{"a tar with bytes behind it", "behind its end", append(pack(t, file("a", "b")), "garbage"...)},
+		{"a tar that was cut", "unexpected EOF", pack(t, file("a", strings.Repeat("x", 2000)))[:1200]},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := unpack(t, c.raw, Limits{})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one that says %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestUnpackKeepsItsLimits(t *testing.T) {
+	bomb := zip(t, pack(t, file("zeros", strings.Repeat("\x00", 1<<20))))
+	cases := []struct {
+		name, what string
+		limits     Limits
+		raw        []byte
+	}{
+		{"one large file", "the unpacked size", Limits{Unpacked: 1<<20 - 1}, bomb},
+		{"many small files", "the unpacked size", Limits{Unpacked: 5}, pack(t, file("a", "123"), file("b", "456"))},
+		{"too many files", "the number of files", Limits{Files: 1}, pack(t, file("a", ""), file("b", ""))},
+		{"a deep path", "the depth of a path", Limits{Depth: 3}, pack(t, file("a/b/c/d", ""))},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := unpack(t, c.raw, c.limits)
+			var limit *LimitError
+			if !errors.As(err, &limit) || limit.What != c.what {
+				t.Errorf("error %v, want the limit on %s", err, c.what)
+			}
+		})
+	}
+	t.Run("takes what is just within", func(t *testing.T) {
+		if _, err := unpack(t, bomb, Limits{Unpacked: 1 << 20, Files: 1, Depth: 1}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// FuzzUnpack feeds archives that are nearly right. Whatever happens, nothing outside changes (unpack looks) and the limits hold.
+func FuzzUnpack(f *testing.F) {
+	tars := [][]byte{
+		pack(f, file("a.yaml", "a: 1"), symlink("l", "a.yaml")),
+		pack(f, file("../x", "x")),
+		pack(f, symlink("d", ".."), file("d/secret", "x")),
+		pack(f, file("a/b/f", ""), symlink("a/up", ".."), symlink("l", "a/up/../secret")),
+		pack(f, special("h", tar.TypeLink), entry{tar.Header{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o700}, ""}),
+	}
+	for _, raw := range tars {
+		f.Add(raw)
+		f.Add(zip(f, raw))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		got, err := unpack(t, raw, Limits{Unpacked: 1 << 16, Files: 50, Depth: 8})
+		if err != nil {
+			return
+		}
+		sum := 0
+		for name, content := range got {
+			sum += len(content)
+			if strings.Count(name, "/") >= 8 {
+				t.Errorf("%q is too deep", name)
+			}
+		}
+		if sum > 1<<16+50*256 || len(got) > 50 {
+			t.Errorf("%d files, %d bytes", len(got), sum)
+		}
+	})
+}
