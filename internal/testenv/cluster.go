@@ -80,7 +80,7 @@ func StartCluster(ctx context.Context, dir string, opts ClusterOptions) (*Contro
 // start runs the binary from a thread of its own that lives as long as the child: the kernel's signal at the parent's death goes by thread.
 func (c *ControlPlane) start(binary string, args []string, progress io.Writer) error {
 	var stderr bytes.Buffer
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(binary, args...) //nolint:noctx // it outlives the call, and ends by Stop or with this process
 	cmd.Stderr = &stderr
 	if progress != nil {
 		cmd.Stderr = io.MultiWriter(&stderr, progress)
