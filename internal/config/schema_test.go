@@ -280,3 +280,14 @@ func goComments(t *testing.T, dirs ...string) map[string]string {
 	}
 	return comments
 }
+
+// fieldsBelow lists the fields of the struct that a type leads to; none for scalars.
+func fieldsBelow(t reflect.Type) []structField {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct || t == durationType {
+		return nil
+	}
+	return fieldsOf(t)
+}

@@ -29,6 +29,11 @@ const maxLinks = 40
 // need not exist yet. changed is called from one goroutine at a time, and not for what was there when Watch began: begin before the first Load.
 // Watch blocks and leaves no goroutine behind.
 func Watch(ctx context.Context, path string, changed func()) error {
+	return watchLooks(ctx, path, changed, func() {})
+}
+
+// watchLooks is Watch; it calls looked after each look at the content, the first of which is the one that later ones are compared with.
+func watchLooks(ctx context.Context, path string, changed, looked func()) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return fmt.Errorf("watch config: %w", err)
@@ -43,6 +48,7 @@ func Watch(ctx context.Context, path string, changed func()) error {
 		return err
 	}
 	seen := fingerprint(path)
+	looked()
 
 	timer := time.NewTimer(settle)
 	timer.Stop()
@@ -83,6 +89,7 @@ func Watch(ctx context.Context, path string, changed func()) error {
 				seen = now
 				changed()
 			}
+			looked()
 		}
 	}
 }
