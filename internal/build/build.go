@@ -1,0 +1,252 @@
+// Package build turns a folder of an artifact into the objects that a kustomization target wants: kustomize, confined to the artifact.
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/towline/towline/internal/deploy"
+)
+
+// Builder builds. The zero value is ready; safe for concurrent use.
+type Builder struct{}
+
+// Build renders the target's path of the artifact that is unpacked in dir. It reads nothing outside of dir, writes nothing and asks no network. The objects come
+// in the order in which the files name them, the same in every run; none at all is no error. Errors name the file below the artifact's root.
+func (Builder) Build(ctx context.Context, t deploy.Target, dir string) ([]*unstructured.Unstructured, error) {
+	spec := t.Kustomization
+	if spec == nil {
+		return nil, fmt.Errorf("%s is not a kustomization: there is nothing to build", t.Name)
+	}
+	v, err := openView(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer v.close()
+	start, err := v.start(spec.Path)
+	if err != nil {
+		return nil, err
+	}
+	b := &build{view: v, spec: spec, check: checker{view: v, seen: make(map[string]bool)}}
+	objects, err := b.objects(ctx, start)
+	if err != nil {
+		return nil, err
+	}
+	if err := unique(objects); err != nil {
+		return nil, err
+	}
+	annotate(objects, spec.CommonMetadata)
+	return objects, nil
+}
+
+// build is one call of Build.
+type build struct {
+	view  *view
+	spec  *deploy.KustomizationSpec
+	check checker
+}
+
+// objects renders the folder: with its own kustomization file if it has one, else all that lies below it.
+func (b *build) objects(ctx context.Context, start string) ([]*unstructured.Unstructured, error) {
+	file, err := b.view.kustomizationFile(start)
+	if err != nil {
+		return nil, err
+	}
+	if file != "" {
+		if err := b.check.kustomization(start, false); err != nil {
+			return nil, err
+		}
+		return b.kustomize(ctx, []string{start})
+	}
+	found, err := b.view.list(ctx, start)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := b.check.generated(found, b.spec.TargetNamespace != "")
+	if err != nil {
+		return nil, err
+	}
+	if len(found.files)+len(found.folders) == 0 {
+		return nil, nil
+	}
+	if len(found.folders) == 0 && !transforms(b.spec) {
+		return plain, nil // kustomize would give the same, ten times slower
+	}
+	return b.kustomize(ctx, found.entries)
+}
+
+// transforms reports whether the spec changes objects in a way that is kustomize's business.
+func transforms(s *deploy.KustomizationSpec) bool {
+	return s.TargetNamespace != "" || s.NamePrefix != "" || s.NameSuffix != "" || len(s.Patches) > 0 || len(s.Images) > 0
+}
+
+// start is the folder of the artifact that spec.path names.
+func (v *view) start(p string) (string, error) {
+	clean := path.Clean(strings.TrimPrefix(p, "/"))
+	if p == "" {
+		clean = "."
+	}
+	if !local(clean) {
+		return "", fmt.Errorf("path %q leaves the artifact: give a path below its root", p)
+	}
+	at, err := v.canonical(clean)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("path %q is not in the artifact: its root has %s", p, v.roots())
+	case err != nil:
+		return "", fmt.Errorf("path %q: %w", p, err)
+	}
+	info, err := v.root.Stat(at)
+	if err != nil {
+		return "", fmt.Errorf("path %q: %w", p, err)
+	}
+	if !info.IsDir() {
+		return "", fmt.Errorf("path %q is a file: give the folder that it is in", p)
+	}
+	return at, nil
+}
+
+// maxRoots bounds how many entries of the root an error lists.
+const maxRoots = 8
+
+// roots lists what lies in the artifact's root, for the error of somebody who looked for something else.
+func (v *view) roots() string {
+	entries, err := fs.ReadDir(v.root.FS(), ".")
+	if err != nil || len(entries) == 0 {
+		return "nothing"
+	}
+	var names []string
+	for _, e := range entries {
+		name := e.Name()
+		if e.IsDir() {
+			name += "/"
+		}
+		names = append(names, name)
+	}
+	if len(names) > maxRoots {
+		names = append(names[:maxRoots], "…")
+	}
+	return strings.Join(names, ", ")
+}
+
+// local reports whether a cleaned slash path stays below where it starts.
+func local(p string) bool { return fs.ValidPath(p) }
+
+// annotate sets the common metadata on every object, on the object alone: selectors and templates are none of its business.
+func annotate(objects []*unstructured.Unstructured, common *deploy.CommonMetadata) {
+	if common == nil {
+		return
+	}
+	for _, o := range objects {
+		if len(common.Labels) > 0 {
+			labels := o.GetLabels()
+			if labels == nil {
+				labels = make(map[string]string, len(common.Labels))
+			}
+			maps.Copy(labels, common.Labels)
+			o.SetLabels(labels)
+		}
+		if len(common.Annotations) > 0 {
+			annotations := o.GetAnnotations()
+			if annotations == nil {
+				annotations = make(map[string]string, len(common.Annotations))
+			}
+			maps.Copy(annotations, common.Annotations)
+			o.SetAnnotations(annotations)
+		}
+	}
+}
+
+// unique refuses two objects with one id; kustomize tells them apart by version, the cluster does not.
+func unique(objects []*unstructured.Unstructured) error {
+	versions := make(map[deploy.ObjectID]string, len(objects))
+	for _, o := range objects {
+		id := deploy.IDOf(o)
+		if before, ok := versions[id]; ok {
+			return fmt.Errorf("%s is there twice, as %s and as %s: remove one of them", id, before, o.GetAPIVersion())
+		}
+		versions[id] = o.GetAPIVersion()
+	}
+	return nil
+}
+
+// openView opens an artifact's folder for reading.
+func openView(dir string) (*view, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the unpacked artifact: %w", err)
+	}
+	return newView(root, dir)
+}
+
+// found is what lies below a folder without a kustomization file, in the order of its names.
+type found struct {
+	files   []string // manifests
+	folders []string // with a kustomization file of their own
+	entries []string // both
+}
+
+// list walks a folder. A folder below with a kustomization file of its own is taken as one and not entered.
+func (v *view) list(ctx context.Context, dir string) (found, error) {
+	var f found
+	err := fs.WalkDir(v.root.FS(), dir, func(p string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if e.IsDir() {
+			return f.folder(v, dir, p)
+		}
+		if !manifest(p) {
+			return f.link(v, p, e)
+		}
+		f.files = append(f.files, p)
+		f.entries = append(f.entries, p)
+		return nil
+	})
+	if err != nil {
+		return found{}, fmt.Errorf("list %s: %w", dir, err)
+	}
+	return f, nil
+}
+
+func (f *found) folder(v *view, top, p string) error {
+	if p == top {
+		return nil
+	}
+	file, err := v.kustomizationFile(p)
+	if err != nil || file == "" {
+		return err
+	}
+	f.folders = append(f.folders, p)
+	f.entries = append(f.entries, p)
+	return fs.SkipDir
+}
+
+// link refuses links to folders: to follow them may never end, and to skip them would look like a dropped folder, whose objects are pruned.
+func (f *found) link(v *view, p string, e fs.DirEntry) error {
+	if e.Type()&fs.ModeSymlink == 0 {
+		return nil
+	}
+	info, err := v.root.Stat(p)
+	if err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a link to a folder: list it in a kustomization.yaml, or give the folder itself", p)
+	}
+	return nil
+}
+
+// manifest reports whether a file is read where no kustomization file lists it.
+func manifest(p string) bool {
+	return slices.Contains([]string{".yaml", ".yml"}, path.Ext(p))
+}

@@ -1,0 +1,119 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/api/types"
+	"sigs.k8s.io/kustomize/kyaml/openapi"
+	"sigs.k8s.io/kustomize/kyaml/yaml"
+
+	"github.com/towline/towline/internal/deploy"
+)
+
+// kustomize builds the entries with the spec's own changes on top.
+func (b *build) kustomize(ctx context.Context, entries []string) ([]*unstructured.Unstructured, error) {
+	overlay, err := overlay(b.spec, entries)
+	if err != nil {
+		return nil, err
+	}
+	b.view.overlay = overlay
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	resources, err := run(b.view, b.check.customSchema)
+	if err != nil {
+		return nil, fmt.Errorf("kustomize: %w", discreet(err))
+	}
+	objects := make([]*unstructured.Unstructured, 0, resources.Size())
+	for _, r := range resources.Resources() {
+		raw, err := r.MarshalJSON()
+		if err != nil {
+			return nil, fmt.Errorf("kustomize: convert %s: %w", r.CurId(), discreet(err))
+		}
+		o, err := fromJSON(raw)
+		if err != nil {
+			return nil, fmt.Errorf("kustomize: %w", err)
+		}
+		objects = append(objects, o)
+	}
+	return objects, nil
+}
+
+// overlay is the kustomization file that stands on top of what the artifact has: it is JSON, which is YAML too.
+func overlay(s *deploy.KustomizationSpec, entries []string) ([]byte, error) {
+	k := map[string]any{"apiVersion": types.KustomizationVersion, "kind": types.KustomizationKind}
+	resources := make([]string, len(entries))
+	for i, e := range entries {
+		resources[i] = path.Join("..", artifactDir, e)
+	}
+	k["resources"] = resources
+	for key, value := range map[string]string{"namespace": s.TargetNamespace, "namePrefix": s.NamePrefix, "nameSuffix": s.NameSuffix} {
+		if value != "" {
+			k[key] = value
+		}
+	}
+	if len(s.Patches) > 0 {
+		k["patches"] = s.Patches
+	}
+	if len(s.Images) > 0 {
+		k["images"] = s.Images
+	}
+	b, err := json.Marshal(k)
+	if err != nil {
+		return nil, fmt.Errorf("generate a kustomization: %w", err)
+	}
+	return b, nil
+}
+
+// schema guards kustomize's OpenAPI schema, which it keeps in variables of the process: builds that only read it run side by side, one that brings a schema of
+// its own runs alone and leaves the built-in one behind. The variables are filled before the first reader, because kustomize fills them without a lock.
+var schema struct {
+	sync.RWMutex
+	filled bool
+}
+
+// fill parses the built-in schema. The caller holds the lock for writing.
+func fill() {
+	openapi.SchemaForResourceType(yaml.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"})
+	schema.filled = true
+}
+
+// run is kustomize itself.
+func run(v *view, customSchema bool) (resmap.ResMap, error) {
+	if customSchema {
+		schema.Lock()
+		defer schema.Unlock()
+		openapi.ResetOpenAPI()
+		defer fill()
+		defer openapi.ResetOpenAPI()
+		return safely(v)
+	}
+	schema.Lock()
+	if !schema.filled {
+		fill()
+	}
+	schema.Unlock()
+	schema.RLock()
+	defer schema.RUnlock()
+	return safely(v)
+}
+
+// safely turns kustomize's panics, for instance over a schema that is none, into errors.
+func safely(v *view) (m resmap.ResMap, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = errors.New("it failed on something that it cannot read: check patches and the openapi field")
+		}
+	}()
+	// The file system is the artifact and nothing else, so that the restriction to the kustomization's own folder, which would forbid ../shared.yaml, is not needed.
+	opts := &krusty.Options{Reorder: krusty.ReorderOptionNone, LoadRestrictions: types.LoadRestrictionsNone, PluginConfig: types.DisabledPluginConfig()}
+	return krusty.MakeKustomizer(opts).Run(v, overlayDir)
+}
