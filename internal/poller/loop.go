@@ -97,7 +97,7 @@ func (l *loop) poll(ctx context.Context) error {
 		l.state.Ready = false
 		l.state.Failures++
 		l.state.Message = err.Error()
-		if l.quiet.tell(l.state.LastPoll, l.state.Failures) {
+		if l.quiet.tell(l.state.LastPoll, l.state.Failures, l.state.Message) {
 			l.log.Warn("source failed", zap.Int("failures", l.state.Failures), zap.Error(err))
 		} else {
 			l.log.Debug("source failed", zap.Int("failures", l.state.Failures), zap.Error(err))

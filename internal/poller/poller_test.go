@@ -396,3 +396,27 @@ func TestNext(t *testing.T) {
 		}
 	})
 }
+
+func TestQuiet(t *testing.T) {
+	var q quiet
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	steps := []struct {
+		after time.Duration
+		n     int
+		text  string
+		want  bool
+	}{
+		{0, 1, "down", true},
+		{time.Minute, 2, "down", false},
+		{2 * time.Minute, 3, "unauthorized", false},
+		{6 * time.Minute, 4, "unauthorized", true},
+		{30 * time.Minute, 5, "unauthorized", false},
+		{37 * time.Minute, 6, "unauthorized", true},
+		{38 * time.Minute, 1, "unauthorized", true},
+	}
+	for _, s := range steps {
+		if got := q.tell(start.Add(s.after), s.n, s.text); got != s.want {
+			t.Errorf("failure %d after %v: logged %t, want %t", s.n, s.after, got, s.want)
+		}
+	}
+}

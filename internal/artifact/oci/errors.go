@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -55,10 +56,10 @@ func classify(ctx context.Context, err error, t *terms, anonymous bool) error {
 	switch {
 	case errors.As(err, &login):
 		return err
-	case errors.As(err, &plain):
-		return plain
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case errors.As(err, &plain):
+		return &Error{Kind: ErrNetwork, Anonymous: anonymous, err: withReason(redact(err), plain)}
 	}
 	out := &Error{err: redact(err), Anonymous: anonymous, after: time.Duration(t.after.Load())}
 	var answer *transport.Error
@@ -84,6 +85,14 @@ func classify(ctx context.Context, err error, t *terms, anonymous bool) error {
 		return out.err
 	}
 	return out
+}
+
+// withReason adds why plain HTTP was not tried to the failure of HTTPS, where the error does not say so already.
+func withReason(err error, plain *plainHTTPError) error {
+	if strings.Contains(err.Error(), plain.Error()) {
+		return err
+	}
+	return fmt.Errorf("%w; %w", err, plain)
 }
 
 // describe says what the registry answered, in one line: status, then its own words if it sent any in the form that the spec asks for.

@@ -62,7 +62,7 @@ type gate struct{ base http.RoundTripper }
 type plainHTTPError struct{ host string }
 
 func (e *plainHTTPError) Error() string {
-	return fmt.Sprintf("%s does not speak HTTPS: set insecure: true to allow plain HTTP", e.host)
+	return fmt.Sprintf("plain HTTP to %s is refused: set insecure: true to allow it", e.host)
 }
 
 func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {

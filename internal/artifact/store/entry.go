@@ -51,7 +51,7 @@ type Entry struct {
 // errDamaged is an entry that is not what it was when it was made.
 var errDamaged = errors.New("damaged")
 
-// readEntry reads an entry without looking at its tree. The error is fs.ErrNotExist where there is none, errDamaged where it cannot be used.
+// readEntry reads an entry without looking into its tree. The error is fs.ErrNotExist where there is none, errDamaged where it cannot be used as it is.
 func readEntry(dir string) (*Entry, error) {
 	raw, err := os.ReadFile(filepath.Join(dir, metaFile))
 	if err != nil {
@@ -66,6 +66,9 @@ func readEntry(dir string) (*Entry, error) {
 	}
 	if e.Version != metaVersion {
 		return nil, fmt.Errorf("%w: it was written by another version", errDamaged)
+	}
+	if _, err := os.Stat(e.Dir); err != nil {
+		return e, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	return e, nil
 }

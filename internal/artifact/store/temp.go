@@ -9,6 +9,9 @@ import (
 
 // temp makes a temporary folder that is locked while this process works in it; release removes it, unless it was renamed.
 func (c *Cache) temp() (dir string, release func(), err error) {
+	if err := os.MkdirAll(c.dir, modeCache); err != nil { // somebody may have deleted it meanwhile
+		return "", nil, fmt.Errorf("write the artifact cache: %w", err)
+	}
 	dir, err = os.MkdirTemp(c.dir, tempPrefix)
 	if err != nil {
 		return "", nil, fmt.Errorf("write the artifact cache: %w", err)
