@@ -1,0 +1,186 @@
+package status
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/towline/towline/internal/deploy"
+)
+
+// Explanation is everything that the board knows about why a target is as it is.
+type Explanation struct {
+	Target deploy.TargetState `json:"target"`
+	// At is when it was taken, by the agent's clock.
+	At time.Time `json:"at"`
+	// Source is absent where the target's source is not on the board.
+	Source *deploy.SourceState `json:"source,omitempty"`
+	// Dependencies in the order of dependsOn.
+	Dependencies []Dependency `json:"dependencies,omitempty"`
+	// Dependents wait for this target.
+	Dependents []deploy.Name `json:"dependents,omitempty"`
+	// Why says it in sentences, the most important first.
+	Why []string `json:"why"`
+}
+
+// Dependency is how a target that another one depends on is doing.
+type Dependency struct {
+	Name deploy.Name `json:"name"`
+	// Phase is empty for one that is not on the board.
+	Phase   deploy.Phase `json:"phase,omitempty"`
+	Ready   bool         `json:"ready"`
+	Message string       `json:"message,omitempty"`
+}
+
+// Explain explains a target; false: there is none of that name.
+func (b *Board) Explain(n deploy.Name) (Explanation, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e, ok := b.targets[n]
+	if !ok {
+		return Explanation{}, false
+	}
+	x := Explanation{Target: e.state, At: b.now()}
+	if s, ok := b.sources[e.state.Source]; ok {
+		x.Source = &s.state
+	}
+	for _, d := range e.state.DependsOn {
+		on := b.targets[d]
+		x.Dependencies = append(x.Dependencies, Dependency{Name: d, Phase: on.state.Phase, Ready: on.ready, Message: on.state.Message})
+	}
+	for name, other := range b.targets {
+		if slices.Contains(other.state.DependsOn, n) {
+			x.Dependents = append(x.Dependents, name)
+		}
+	}
+	slices.SortFunc(x.Dependents, deploy.Name.Compare)
+	x.Why = why(x, b.namespace)
+	return x, true
+}
+
+// why puts an explanation into sentences. Names in the given namespace are short.
+func why(x Explanation, namespace string) []string {
+	t := x.Target
+	var out []string
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+
+	if s := condition(x); s != "" {
+		out = append(out, s)
+	}
+	if t.Failures > 1 {
+		say("That was failure %d in a row.", t.Failures)
+	}
+	if !t.Suspended {
+		waits := slices.Clone(t.WaitsFor)
+		if x.Source == nil && t.Source != (deploy.Name{}) {
+			waits = appendNew(waits, t.Source.Short(namespace)+", which is not in the config")
+		}
+		for _, d := range x.Dependencies {
+			if !d.Ready && t.Phase == deploy.PhasePending && len(t.WaitsFor) == 0 {
+				waits = appendNew(waits, d.words(namespace))
+			}
+		}
+		for _, w := range waits {
+			say("It waits for %s", sentence(w))
+		}
+	}
+	if s := x.Source; s != nil && s.Failures > 0 {
+		say("%s cannot be polled: %s%s", s.Name.Short(namespace), sentence(s.Message), nextPoll(*s, x.At))
+	}
+	if g := t.LastGood; g != nil && t.Phase != deploy.PhaseReady {
+		say("It was last good at %s, %s.", shortRevision(g.Revision), ago(x.At, g.At))
+	}
+	if t.Next.After(x.At) && !t.Suspended && !running(t.Phase) {
+		next := "attempt"
+		if t.Phase == deploy.PhaseReady {
+			next = "check"
+		}
+		say("The next %s is %s.", next, in(x.At, t.Next))
+	}
+	if len(x.Dependents) > 0 && t.Phase != deploy.PhaseReady {
+		names := make([]string, len(x.Dependents))
+		for i, d := range x.Dependents {
+			names[i] = d.Short(namespace)
+		}
+		say("Waiting for it: %s.", strings.Join(names, ", "))
+	}
+	return out
+}
+
+// condition is the sentence for the phase.
+func condition(x Explanation) string {
+	t := x.Target
+	switch {
+	case running(t.Phase):
+		s := fmt.Sprintf("An attempt at %s is running, in stage %s", shortRevision(t.Revision), t.Phase)
+		if !t.Started.IsZero() {
+			s += ", for " + span(x.At.Sub(t.Started))
+		}
+		if t.Stage != "" {
+			return s + ": " + sentence(t.Stage)
+		}
+		return s + "."
+	case t.Suspended || t.Phase == deploy.PhaseSuspended:
+		return "It is suspended: nothing is reconciled until it is resumed."
+	case t.Phase == deploy.PhaseReady:
+		return fmt.Sprintf("The cluster is as %s says; last checked %s.", shortRevision(t.Revision), ago(x.At, t.Finished))
+	case t.Phase == deploy.PhaseFailed, t.Phase == deploy.PhaseDegraded:
+		s := fmt.Sprintf("The attempt at %s %s, %s", shortRevision(t.Revision), ending(t.Phase), ago(x.At, t.Finished))
+		if t.Reason != "" {
+			s += ", with " + t.Reason
+		}
+		if t.Message != "" {
+			return s + ": " + sentence(t.Message)
+		}
+		return s + "."
+	case t.Phase == deploy.PhaseDeleting:
+		return "It left the config and is being deleted. " + sentence(t.Message)
+	}
+	s := "It was not tried yet"
+	if !t.Finished.IsZero() {
+		s = fmt.Sprintf("The last attempt ended %s and the next has not begun", ago(x.At, t.Finished))
+	}
+	if t.Message != "" {
+		return s + ": " + sentence(t.Message)
+	}
+	return s + "."
+}
+
+func ending(p deploy.Phase) string {
+	if p == deploy.PhaseDegraded {
+		return "succeeded in part"
+	}
+	return "failed"
+}
+
+// words is a dependency that holds something up.
+func (d Dependency) words(namespace string) string {
+	if d.Phase == "" {
+		return d.Name.Short(namespace) + ", which is not in the config"
+	}
+	return fmt.Sprintf("%s, which is %s", d.Name.Short(namespace), d.Phase)
+}
+
+func nextPoll(s deploy.SourceState, now time.Time) string {
+	if !s.NextPoll.After(now) {
+		return ""
+	}
+	return " The next poll is " + in(now, s.NextPoll) + "."
+}
+
+func appendNew(list []string, s string) []string {
+	if slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
+}
+
+// sentence ends a message with a full stop where it has no end of its own.
+func sentence(s string) string {
+	s = strings.TrimSpace(s)
+	if s == "" || strings.HasSuffix(s, ".") || strings.HasSuffix(s, "!") || strings.HasSuffix(s, "?") {
+		return s
+	}
+	return s + "."
+}

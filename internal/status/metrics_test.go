@@ -1,0 +1,155 @@
+package status
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/towline/towline/internal/deploy"
+)
+
+func TestMetrics(t *testing.T) {
+	t.Run("shows the board", func(t *testing.T) {
+		want := `
+# HELP towline_config_valid 1 when the newest config is the one in force, 0 when it was refused or none was loaded yet.
+# TYPE towline_config_valid gauge
+towline_config_valid 1
+# HELP towline_source_failures_total Polls that failed.
+# TYPE towline_source_failures_total counter
+towline_source_failures_total{name="db-chart",namespace="apps"} 3
+towline_source_failures_total{name="web",namespace="apps"} 0
+# HELP towline_source_ready 1 when the source has a checked artifact and its last poll went well.
+# TYPE towline_source_ready gauge
+towline_source_ready{name="db-chart",namespace="apps"} 0
+towline_source_ready{name="web",namespace="apps"} 1
+# HELP towline_target_last_handled_timestamp_seconds When the last attempt ended, well or not.
+# TYPE towline_target_last_handled_timestamp_seconds gauge
+towline_target_last_handled_timestamp_seconds{kind="Kustomization",name="base",namespace="apps"} 1.77236634e+09
+towline_target_last_handled_timestamp_seconds{kind="Kustomization",name="web",namespace="apps"} 1.77236637e+09
+# HELP towline_target_phase 1 for the phase that the target is in; other phases have no series.
+# TYPE towline_target_phase gauge
+towline_target_phase{kind="HelmRelease",name="db",namespace="apps",phase="Pending"} 1
+towline_target_phase{kind="Kustomization",name="base",namespace="apps",phase="Ready"} 1
+towline_target_phase{kind="Kustomization",name="web",namespace="apps",phase="Failed"} 1
+# HELP towline_target_ready 1 when the last attempt that ended was Ready; it stays while the next one runs.
+# TYPE towline_target_ready gauge
+towline_target_ready{kind="HelmRelease",name="db",namespace="apps"} 0
+towline_target_ready{kind="Kustomization",name="base",namespace="apps"} 1
+towline_target_ready{kind="Kustomization",name="web",namespace="apps"} 0
+# HELP towline_target_suspended 1 when the target is suspended.
+# TYPE towline_target_suspended gauge
+towline_target_suspended{kind="HelmRelease",name="db",namespace="apps"} 0
+towline_target_suspended{kind="Kustomization",name="base",namespace="apps"} 0
+towline_target_suspended{kind="Kustomization",name="web",namespace="apps"} 0
+`
+		must(t, testutil.GatherAndCompare(fullBoard().metrics.registry, strings.NewReader(want), "towline_config_valid", "towline_source_failures_total",
+			"towline_source_ready", "towline_target_last_handled_timestamp_seconds", "towline_target_phase", "towline_target_ready", "towline_target_suspended"))
+	})
+	t.Run("observes each attempt once, under our name and Flux's", func(t *testing.T) {
+		b := emptyBoard()
+		again := readyTarget("base")
+		b.TargetState(again)
+		b.TargetState(again) // told twice: the same attempt
+		again.Phase, again.Started = deploy.PhaseBuilding, noon
+		b.TargetState(again) // the next one has begun
+		must(t, testutil.GatherAndCompare(b.metrics.registry, strings.NewReader(histograms), "towline_reconcile_duration_seconds", "gotk_reconcile_duration_seconds"))
+	})
+	t.Run("does not count attempts of an earlier process", func(t *testing.T) {
+		b := emptyBoard()
+		old := readyTarget("base")
+		old.Started, old.Finished = b.started.Add(-2*time.Minute), b.started.Add(-time.Minute)
+		b.TargetState(old)
+		equal(t, "series of attempts", 0, testutil.CollectAndCount(b.metrics.attempts))
+	})
+	t.Run("counts failures again after a success", func(t *testing.T) {
+		b := emptyBoard()
+		for _, failures := range []int{1, 2, 0, 1} {
+			b.SourceState(deploy.SourceState{Name: source("web"), Failures: failures})
+		}
+		equal(t, "failures", 3.0, testutil.ToFloat64(b.metrics.sourceFailures))
+	})
+	t.Run("drops the series of what is gone", func(t *testing.T) {
+		b := fullBoard()
+		for _, n := range []string{"base", "web"} {
+			b.TargetGone(manifests(n))
+		}
+		b.TargetGone(release("db"))
+		b.SourceGone(source("web"))
+		b.SourceGone(source("db-chart"))
+		got, err := testutil.GatherAndCount(b.metrics.registry, "towline_target_ready", "towline_target_phase", "towline_target_attempts_total",
+			"gotk_reconcile_duration_seconds", "towline_source_ready", "towline_source_failures_total")
+		must(t, err)
+		equal(t, "series that are left", 0, got)
+	})
+	t.Run("a refused config is not valid", func(t *testing.T) {
+		b := fullBoard()
+		b.ConfigFailed(errors.New("no"))
+		must(t, testutil.GatherAndCompare(b.metrics.registry, strings.NewReader(`
+# HELP towline_config_valid 1 when the newest config is the one in force, 0 when it was refused or none was loaded yet.
+# TYPE towline_config_valid gauge
+towline_config_valid 0
+`), "towline_config_valid"))
+	})
+	t.Run("are served, with those of the process, and are well named", func(t *testing.T) {
+		b := fullBoard()
+		srv := httptest.NewServer(b.Handler(nil))
+		defer srv.Close()
+		resp, err := srv.Client().Get(srv.URL + "/metrics")
+		must(t, err)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		must(t, err)
+		equal(t, "code", http.StatusOK, resp.StatusCode)
+		for _, name := range []string{"towline_build_info{goversion=", "go_goroutines ", "process_start_time_seconds ",
+			`towline_target_last_good_timestamp_seconds{kind="Kustomization",name="base",namespace="apps"}`} {
+			if !strings.Contains(string(body), name) {
+				t.Errorf("%s is missing", name)
+			}
+		}
+		problems, err := testutil.GatherAndLint(b.metrics.registry)
+		must(t, err)
+		for _, p := range problems {
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
+	})
+}
+
+// histograms of one attempt that took 2 s.
+const histograms = `
+# HELP gotk_reconcile_duration_seconds How long attempts took per target, under the name that Flux's dashboards know.
+# TYPE gotk_reconcile_duration_seconds histogram
+gotk_reconcile_duration_seconds_bucket{kind="Kustomization",name="base",namespace="apps",le="0.01"} 0
+gotk_reconcile_duration_seconds_bucket{kind="Kustomization",name="base",namespace="apps",le="0.05"} 0
+gotk_reconcile_duration_seconds_bucket{kind="Kustomization",name="base",namespace="apps",le="0.1"} 0
+gotk_reconcile_duration_seconds_bucket{kind="Kustomization",name="base",namespace="apps",le="0.5"} 0
+gotk_reconcile_duration_seconds_bucket{kind="Kustomization",name="base",namespace="apps",le="1"} 0
+gotk_reconcile_duration_seconds_bucket{kind="Kustomization",name="base",namespace="apps",le="5"} 1
+gotk_reconcile_duration_seconds_bucket{kind="Kustomization",name="base",namespace="apps",le="15"} 1
+gotk_reconcile_duration_seconds_bucket{kind="Kustomization",name="base",namespace="apps",le="60"} 1
+gotk_reconcile_duration_seconds_bucket{kind="Kustomization",name="base",namespace="apps",le="300"} 1
+gotk_reconcile_duration_seconds_bucket{kind="Kustomization",name="base",namespace="apps",le="900"} 1
+gotk_reconcile_duration_seconds_bucket{kind="Kustomization",name="base",namespace="apps",le="+Inf"} 1
+gotk_reconcile_duration_seconds_sum{kind="Kustomization",name="base",namespace="apps"} 2
+gotk_reconcile_duration_seconds_count{kind="Kustomization",name="base",namespace="apps"} 1
+# HELP towline_reconcile_duration_seconds How long attempts took, by kind and how they ended.
+# TYPE towline_reconcile_duration_seconds histogram
+towline_reconcile_duration_seconds_bucket{kind="Kustomization",phase="Ready",le="0.01"} 0
+towline_reconcile_duration_seconds_bucket{kind="Kustomization",phase="Ready",le="0.05"} 0
+towline_reconcile_duration_seconds_bucket{kind="Kustomization",phase="Ready",le="0.1"} 0
+towline_reconcile_duration_seconds_bucket{kind="Kustomization",phase="Ready",le="0.5"} 0
+towline_reconcile_duration_seconds_bucket{kind="Kustomization",phase="Ready",le="1"} 0
+towline_reconcile_duration_seconds_bucket{kind="Kustomization",phase="Ready",le="5"} 1
+towline_reconcile_duration_seconds_bucket{kind="Kustomization",phase="Ready",le="15"} 1
+towline_reconcile_duration_seconds_bucket{kind="Kustomization",phase="Ready",le="60"} 1
+towline_reconcile_duration_seconds_bucket{kind="Kustomization",phase="Ready",le="300"} 1
+towline_reconcile_duration_seconds_bucket{kind="Kustomization",phase="Ready",le="900"} 1
+towline_reconcile_duration_seconds_bucket{kind="Kustomization",phase="Ready",le="+Inf"} 1
+towline_reconcile_duration_seconds_sum{kind="Kustomization",phase="Ready"} 2
+towline_reconcile_duration_seconds_count{kind="Kustomization",phase="Ready"} 1
+`
