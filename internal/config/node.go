@@ -7,6 +7,7 @@ import (
 	"io"
 	"regexp"
 	"sort"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -52,7 +53,7 @@ type converter struct {
 	merged int
 }
 
-var errorLine = regexp.MustCompile(`^yaml: (line \d+: )?`)
+var errorLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
 // parse reads all documents of a file. Documents without content are left out. A syntax error ends the reading; what came before it is returned.
 func (c *converter) parse(content []byte) []*value {
@@ -78,10 +79,20 @@ func (c *converter) parse(content []byte) []*value {
 	}
 }
 
+// maxSearched is up to which size in bytes the line of a syntax error is searched for: that parses the file up to 15 times, a second at this size.
+const maxSearched = 256 << 10
+
 // syntaxError is the line of a syntax error and the parser's words for it. The parser names the line where the surrounding block begins, which may be
 // far above; the line that breaks it is the first with which the beginning of the file fails in the same words.
 func syntaxError(content []byte, err error) (int, string) {
 	text := withoutLine(err)
+	if len(content) > maxSearched {
+		line := 1
+		if m := errorLine.FindStringSubmatch(err.Error()); m != nil {
+			line, _ = strconv.Atoi(m[1]) // digits; 0 where there are none
+		}
+		return max(line, 1), text
+	}
 	var ends []int // of the lines, in bytes
 	for _, line := range bytes.SplitAfter(content, []byte("\n")) {
 		ends = append(ends, len(line))

@@ -29,11 +29,17 @@ type Error struct {
 	Problems []Problem
 }
 
+// maxPrinted is how many problems one message holds: it goes into logs and events. Problems has them all.
+const maxPrinted = 200
+
 // Error is one problem a line.
 func (e *Error) Error() string {
-	lines := make([]string, len(e.Problems))
-	for i, p := range e.Problems {
-		lines[i] = p.String()
+	var lines []string
+	for _, p := range e.Problems[:min(len(e.Problems), maxPrinted)] {
+		lines = append(lines, p.String())
+	}
+	if more := len(e.Problems) - maxPrinted; more > 0 {
+		lines = append(lines, fmt.Sprintf("... and %d more", more))
 	}
 	return strings.Join(lines, "\n")
 }

@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-//go:generate go test -run ^TestSchema -update .
+//go:generate go test -run ^TestSchemaIsThatOfTheTypes$ -update .
+//go:generate go test -run ^TestReferenceIsWrittenFromTheSchema$ -update .
 
 // schema is generated from the types by the package's tests, so that the generator is no part of the agent.
 //
