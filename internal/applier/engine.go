@@ -1,0 +1,128 @@
+// Package applier makes a cluster hold exactly the manifests of a target: it plans, applies, waits for health, prunes and deletes, through the parts of cli-utils.
+package applier
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/kube"
+)
+
+// defaultWorkers is how many requests the engine has under way at once, over all targets. One API server core answers about that many applies in parallel.
+const defaultWorkers = 16
+
+// Builder renders the objects of a target from the folder of its artifact. build.Builder is one.
+type Builder interface {
+	Build(ctx context.Context, t deploy.Target, dir string) ([]*unstructured.Unstructured, error)
+}
+
+// Options of an Engine. Clients, Builder and Namespace are required.
+type Options struct {
+	Clients *kube.Clients
+	Builder Builder
+	// Namespace of the agent: where the inventories are.
+	Namespace string
+	Log       *zap.Logger
+	// Workers is how many objects are applied or deleted at once, over all targets. Default: 16.
+	Workers int
+}
+
+// Engine applies manifests. It implements reconcile.Engine for Kustomizations. One target has one operation at a time; different targets are independent.
+type Engine struct {
+	clients *kube.Clients
+	build   Builder
+	store   *store
+	log     *zap.Logger
+	// slots holds one token per request that may be under way.
+	slots chan struct{}
+
+	// mu guards settled.
+	mu sync.Mutex
+	// settled remembers the digest and spec that a target was brought to: it is not even rendered again until one of them changes.
+	settled map[deploy.Name]string
+}
+
+// New makes an engine; it makes no request.
+func New(o Options) *Engine {
+	if o.Workers <= 0 {
+		o.Workers = defaultWorkers
+	}
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	return &Engine{
+		clients: o.Clients,
+		build:   o.Builder,
+		store:   newStore(o.Clients.Kubernetes.CoreV1().ConfigMaps(o.Namespace), o.Namespace),
+		log:     o.Log.Named("applier"),
+		slots:   make(chan struct{}, o.Workers),
+		settled: map[deploy.Name]string{},
+	}
+}
+
+func (e *Engine) info(n deploy.Name) info { return infoOf(e.store.namespace, n) }
+
+func (e *Engine) isSettled(w deploy.Work) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.settled[w.Target.Name] == settledKey(w)
+}
+
+func (e *Engine) setSettled(w deploy.Work, yes bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.settled, w.Target.Name)
+	if yes {
+		e.settled[w.Target.Name] = settledKey(w)
+	}
+}
+
+func settledKey(w deploy.Work) string { return w.Revision.Digest + " " + w.Target.Hash }
+
+// acquire takes a slot, or returns the context's error.
+func (e *Engine) acquire(ctx context.Context) error {
+	select {
+	case e.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (e *Engine) release() { <-e.slots }
+
+// pause is sleep for a holder of a slot, which others may use meanwhile.
+func (e *Engine) pause(ctx context.Context, d time.Duration) error {
+	e.release()
+	err := sleep(ctx, d)
+	e.slots <- struct{}{} // also after the context's end: the holder will give one back
+	return err
+}
+
+// each calls f for the numbers below n, as many at once as there are slots, and returns when all have returned. It starts none after the context's end; those
+// are told so by the error.
+func (e *Engine) each(ctx context.Context, n int, f func(int)) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for i := range n {
+		if err := e.acquire(ctx); err != nil {
+			return err
+		}
+		wg.Go(func() {
+			defer e.release()
+			f(i)
+		})
+	}
+	return ctx.Err()
+}
+
+// detached is a context for the last writes of a cancelled operation: what was done is recorded, so that nobody does it again.
+func detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	const most = 5 * time.Second
+	return context.WithTimeout(context.WithoutCancel(ctx), most)
+}

@@ -1,0 +1,86 @@
+package applier
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/cli-utils/pkg/common"
+	"sigs.k8s.io/cli-utils/pkg/inventory"
+
+	"github.com/towline/towline/internal/deploy"
+)
+
+// Annotations by which an object says whether it may be pruned. They count on the object in the cluster.
+const (
+	annotationPrune     = "towline.dev/prune" // enabled: also a protected kind; disabled: never
+	annotationFluxPrune = "kustomize.toolkit.fluxcd.io/prune"
+	pruneEnabled        = "enabled"
+	pruneDisabled       = "disabled"
+)
+
+// protected kinds take data or other people's objects with them: they are only deleted where they are annotated.
+var protected = map[schema.GroupKind]string{
+	{Kind: "Namespace"}:             "everything in it would be deleted",
+	{Kind: "PersistentVolume"}:      "data may be lost",
+	{Kind: "PersistentVolumeClaim"}: "data may be lost",
+	{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}: "all objects of the kind would be deleted",
+}
+
+// fate is what becomes of an object that the target dropped.
+type fate int
+
+const (
+	fateDelete  fate = iota
+	fateKeep         // stays in the cluster and in the inventory, and is looked at again
+	fateRelease      // stays in the cluster, loses our marks and leaves the inventory
+	fateForget       // is somebody else's by now: leaves the inventory untouched
+)
+
+// judge decides over one dropped object as it is in the cluster. The text says why it is not deleted.
+func judge(live *unstructured.Unstructured, i info, prune bool) (fate, string) {
+	annotations := live.GetAnnotations()
+	if inventory.IDMatch(i, live) == inventory.NoMatch {
+		return fateForget, "it belongs to " + owner(live) + " now"
+	}
+	if ownState(live, i) {
+		return fateKeep, "the agent needs it"
+	}
+	if !prune {
+		return fateRelease, "prune is off"
+	}
+	for key, value := range annotations {
+		if key == annotationFluxPrune && value == pruneDisabled || key == annotationPrune && value == pruneDisabled || common.NoDeletion(key, value) {
+			return fateRelease, fmt.Sprintf("its annotation %s is %s", key, value)
+		}
+	}
+	gk := live.GroupVersionKind().GroupKind()
+	if why, ok := protected[gk]; ok && annotations[annotationPrune] != pruneEnabled {
+		return fateKeep, fmt.Sprintf("%s; annotate the %s with %s=%s to let it go", why, gk.Kind, annotationPrune, pruneEnabled)
+	}
+	return fateDelete, ""
+}
+
+// ownState reports whether deleting the object would take the agent's memory away.
+func ownState(u *unstructured.Unstructured, i info) bool {
+	if u.GroupVersionKind().Group != "" {
+		return false
+	}
+	switch u.GetKind() {
+	case "Namespace":
+		return u.GetName() == i.namespace
+	case "ConfigMap", "Secret":
+		_, ok := u.GetLabels()[deploy.LabelState]
+		return ok && u.GetNamespace() == i.namespace
+	}
+	return false
+}
+
+// owner says in words whose object this is.
+func owner(u *unstructured.Unstructured) string {
+	s := fmt.Sprintf("inventory %q", u.GetAnnotations()[inventory.OwningInventoryKey])
+	if t := u.GetLabels()[deploy.LabelTarget]; t != "" {
+		s += fmt.Sprintf(" (target %s)", t)
+	}
+	return s
+}

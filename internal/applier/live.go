@@ -1,0 +1,156 @@
+package applier
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/cli-utils/pkg/object"
+
+	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/kube"
+)
+
+// listFrom is from how many objects of one kind and namespace on one LIST is cheaper than a GET for each.
+const listFrom = 8
+
+// seen is what the cluster says of one object.
+type seen struct {
+	found bool
+	uid   types.UID
+	owned string
+	err   error
+}
+
+// observe looks at the metadata of objects. An error stands beside the object that it is about: an API group that is down says nothing about the others.
+func (e *Engine) observe(ctx context.Context, n deploy.Name, ids []object.ObjMetadata) (map[object.ObjMetadata]seen, error) {
+	groups := map[kindNamespace][]object.ObjMetadata{}
+	for _, id := range ids {
+		g := kindNamespace{id.GroupKind, id.Namespace}
+		groups[g] = append(groups[g], id)
+	}
+	var reads []func() map[object.ObjMetadata]seen
+	for g, members := range groups {
+		if len(members) >= listFrom {
+			reads = append(reads, func() map[object.ObjMetadata]seen { return e.observeKind(ctx, n, g, members) })
+			continue
+		}
+		for _, id := range members {
+			reads = append(reads, func() map[object.ObjMetadata]seen { return map[object.ObjMetadata]seen{id: e.observeOne(ctx, id)} })
+		}
+	}
+	var mu sync.Mutex // guards all
+	all := make(map[object.ObjMetadata]seen, len(ids))
+	err := e.each(ctx, len(reads), func(i int) {
+		part := reads[i]()
+		mu.Lock()
+		defer mu.Unlock()
+		for id, s := range part {
+			all[id] = s
+		}
+	})
+	return all, err
+}
+
+type kindNamespace struct {
+	schema.GroupKind
+	namespace string
+}
+
+func (e *Engine) observeOne(ctx context.Context, id object.ObjMetadata) seen {
+	m, err := e.metadata(ctx, id)
+	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
+		return seen{}
+	}
+	if err != nil {
+		return seen{err: err}
+	}
+	return seenOf(m)
+}
+
+// observeKind lists by our label: what lost the label reads as missing, and is right again when it has been applied.
+func (e *Engine) observeKind(ctx context.Context, n deploy.Name, g kindNamespace, members []object.ObjMetadata) map[object.ObjMetadata]seen {
+	out := make(map[object.ObjMetadata]seen, len(members))
+	fail := func(err error) map[object.ObjMetadata]seen {
+		for _, id := range members {
+			out[id] = seen{err: err}
+		}
+		return out
+	}
+	mapping, err := e.clients.Mapper.RESTMapping(g.GroupKind)
+	if meta.IsNoMatchError(err) {
+		return out
+	}
+	if err != nil {
+		return fail(err)
+	}
+	const page = 500 // objects; the API server's own clients use it
+	opts := metav1.ListOptions{LabelSelector: deploy.LabelTarget + "=" + n.LabelValue(), Limit: page}
+	for {
+		list, err := e.clients.Metadata.Resource(mapping.Resource).Namespace(g.namespace).List(ctx, opts)
+		if err != nil {
+			return fail(fmt.Errorf("list %s: %w", mapping.Resource.Resource, err))
+		}
+		for i := range list.Items {
+			m := &list.Items[i]
+			out[object.ObjMetadata{GroupKind: g.GroupKind, Namespace: m.Namespace, Name: m.Name}] = seenOf(m)
+		}
+		if opts.Continue = list.Continue; opts.Continue == "" {
+			return out
+		}
+	}
+}
+
+func seenOf(m *metav1.PartialObjectMetadata) seen {
+	return seen{found: true, uid: m.UID, owned: kube.OwnedHash(m.ManagedFields, deploy.FieldManager, metav1.ManagedFieldsOperationApply)}
+}
+
+func (e *Engine) metadata(ctx context.Context, id object.ObjMetadata) (*metav1.PartialObjectMetadata, error) {
+	mapping, err := e.clients.Mapper.RESTMapping(id.GroupKind)
+	if err != nil {
+		return nil, err
+	}
+	return e.clients.Metadata.Resource(mapping.Resource).Namespace(id.Namespace).Get(ctx, id.Name, metav1.GetOptions{})
+}
+
+// dropped is an object of the inventory that the target does not render any more.
+type dropped struct {
+	id object.ObjMetadata
+	// live is nil where the object, or its whole kind, is gone already.
+	live *unstructured.Unstructured
+	// err says why nothing is known of it now.
+	err error
+}
+
+// fetch reads dropped objects whole: a CRD's spec says which other objects have to go first.
+func (e *Engine) fetch(ctx context.Context, ids []object.ObjMetadata) ([]dropped, error) {
+	out := make([]dropped, len(ids))
+	err := e.each(ctx, len(ids), func(i int) {
+		out[i] = e.fetchOne(ctx, ids[i])
+	})
+	return out, err
+}
+
+func (e *Engine) fetchOne(ctx context.Context, id object.ObjMetadata) dropped {
+	mapping, err := e.clients.Mapper.RESTMapping(id.GroupKind)
+	if meta.IsNoMatchError(err) {
+		return dropped{id: id} // the server listed the group and has no such kind: its objects went with it
+	}
+	if err != nil {
+		return dropped{id: id, err: err}
+	}
+	live, err := e.clients.Dynamic.Resource(mapping.Resource).Namespace(id.Namespace).Get(ctx, id.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return dropped{id: id}
+	}
+	if err != nil {
+		return dropped{id: id, err: fmt.Errorf("read it before pruning: %w", err)}
+	}
+	return dropped{id: id, live: live}
+}

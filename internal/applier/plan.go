@@ -1,0 +1,213 @@
+package applier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"sigs.k8s.io/cli-utils/pkg/object"
+
+	"github.com/towline/towline/internal/deploy"
+)
+
+// Why an object is applied, in the words of Change.Reason.
+const (
+	reasonNew         = "new"
+	reasonChanged     = "changed"
+	reasonUnconfirmed = "not known to be applied" // an earlier run failed, was cut off, or did not see it healthy
+	reasonMissing     = "missing in the cluster"
+	reasonReplaced    = "replaced by somebody else"
+	reasonDrifted     = "drifted"
+	reasonUnknown     = "could not be compared"
+	reasonDropped     = "no longer in the artifact"
+	reasonGone        = "no longer in the artifact, gone from the cluster"
+)
+
+// note is what Plan leaves for Apply.
+type note struct {
+	work   deploy.Work
+	info   info
+	render *rendered
+	// apply has the objects that are sent, with what the inventory knows of each; all others are as wanted.
+	apply map[object.ObjMetadata]entry
+	drop  []verdict
+}
+
+// verdict is what becomes of a dropped object.
+type verdict struct {
+	dropped
+	fate fate
+	why  string
+}
+
+// Plan compares what the target renders with what the inventory remembers, and where work.Full is set with the cluster. An unchanged target costs no request.
+func (e *Engine) Plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) {
+	spec := w.Target.Kustomization
+	if spec == nil {
+		return nil, &deploy.Failure{Reason: deploy.ReasonPlanFailed, Err: fmt.Errorf("%s is not a kustomization", w.Target.Name)}
+	}
+	p := &deploy.Plan{Target: w.Target.Name, Digest: w.Revision.Digest}
+	if !w.Full && e.isSettled(w) {
+		return p, nil
+	}
+	built, err := e.build.Build(ctx, w.Target, w.Revision.Dir)
+	if err != nil {
+		return nil, failure(ctx, deploy.ReasonBuildFailed, err)
+	}
+	n := &note{work: w, info: e.info(w.Target.Name)}
+	if n.render, err = e.prepare(ctx, n.info, w.Target.Name, built); err != nil {
+		return nil, failure(ctx, deploy.ReasonBuildFailed, err)
+	}
+	known, err := e.store.read(ctx, n.info)
+	if err != nil {
+		return nil, failure(ctx, deploy.ReasonPlanFailed, err)
+	}
+	gone := droppedIDs(n.render, known, w.Full)
+	if blocked := emptyGuard(w, n.render, gone, known); blocked != nil {
+		return nil, blocked
+	}
+	var live map[object.ObjMetadata]seen
+	if w.Full {
+		if live, err = e.observe(ctx, w.Target.Name, confirmed(n.render, known)); err != nil {
+			return nil, failure(ctx, deploy.ReasonPlanFailed, err)
+		}
+	}
+	found, err := e.fetch(ctx, gone)
+	if err != nil {
+		return nil, failure(ctx, deploy.ReasonPlanFailed, err)
+	}
+	p.Objects = n.render.objects
+	p.Changes = append(n.decideApply(known, live), n.decideDrop(known, found, spec.Prune)...)
+	p.Private = n
+	if p.Empty() {
+		e.setSettled(w, true)
+	}
+	return p, nil
+}
+
+// droppedIDs are the objects of the inventory that are not rendered, sorted. Kept ones are looked at again only by a full run. Where the scope of a kind is unknown
+// now, an object of it cannot be said to have been dropped.
+func droppedIDs(r *rendered, known entries, full bool) []object.ObjMetadata {
+	var ids []object.ObjMetadata
+	for id, e := range known {
+		_, wanted := r.hashes[id]
+		if wanted || r.unsureKinds[id.GroupKind] || e.kept && !full {
+			continue
+		}
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, compareIDs)
+	return ids
+}
+
+// emptyGuard refuses to conclude from an artifact without a single object that everything is to go.
+func emptyGuard(w deploy.Work, r *rendered, gone []object.ObjMetadata, known entries) error {
+	gone = slices.DeleteFunc(slices.Clone(gone), func(id object.ObjMetadata) bool { return known[id].kept })
+	if len(r.objects) > 0 || len(gone) == 0 || w.Target.Kustomization.AllowEmptyPrune == w.Revision.Digest {
+		return nil
+	}
+	return &deploy.Failure{Reason: deploy.ReasonPruneBlocked, Degraded: true, Err: fmt.Errorf(
+		"the artifact renders no objects but %d are in the inventory: nothing is pruned; if that is meant, set allowEmptyPrune: %s", len(gone), w.Revision.Digest)}
+}
+
+// confirmed are the objects that memory alone would leave out.
+func confirmed(r *rendered, known entries) []object.ObjMetadata {
+	var ids []object.ObjMetadata
+	for id, hash := range r.hashes {
+		if known[id].rendered == hash {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// decideApply says for each rendered object whether it is sent. Pure, given what memory and (in a full run) the cluster say.
+func (n *note) decideApply(known entries, live map[object.ObjMetadata]seen) []deploy.Change {
+	n.apply = map[object.ObjMetadata]entry{}
+	var changes []deploy.Change
+	for _, u := range n.render.objects {
+		id := object.UnstructuredToObjMetadata(u)
+		before, isKnown := known[id]
+		c := deploy.Change{Action: deploy.ActionApply, Object: objectID(id), Err: n.render.invalid[id]}
+		switch {
+		case !isKnown:
+			c.Action, c.Reason = deploy.ActionCreate, reasonNew
+		case before.rendered == "":
+			c.Reason = reasonUnconfirmed
+		case before.rendered != n.render.hashes[id]:
+			c.Reason = reasonChanged
+		case live != nil:
+			c.Action, c.Reason = drifted(before, live[id])
+		}
+		if c.Reason == "" {
+			continue
+		}
+		if c.Reason == reasonMissing {
+			before.uid = "" // it is to be created, not to be found
+		}
+		n.apply[id] = before
+		changes = append(changes, c)
+	}
+	return changes
+}
+
+// drifted compares what the cluster says with what it said when we applied. An empty reason means: as wanted.
+func drifted(before entry, now seen) (deploy.Action, string) {
+	switch {
+	case now.err != nil:
+		return deploy.ActionApply, reasonUnknown
+	case !now.found:
+		return deploy.ActionCreate, reasonMissing
+	case now.uid != before.uid:
+		return deploy.ActionApply, reasonReplaced
+	case now.owned != before.owned:
+		return deploy.ActionApply, reasonDrifted
+	}
+	return "", ""
+}
+
+// decideDrop says what becomes of each dropped object. One that is still kept for the same reason is not news.
+func (n *note) decideDrop(known entries, found []dropped, prune bool) []deploy.Change {
+	var changes []deploy.Change
+	for _, d := range found {
+		if d.err != nil && known[d.id].kept {
+			continue // it would stay anyway
+		}
+		v := verdict{dropped: d}
+		c := deploy.Change{Action: deploy.ActionPrune, Object: objectID(d.id), Reason: reasonDropped, Err: d.err}
+		switch {
+		case d.err != nil:
+		case d.live == nil:
+			c.Reason = reasonGone
+		default:
+			if v.fate, v.why = judge(d.live, n.info, prune); v.fate != fateDelete {
+				c.Action, c.Err = deploy.ActionKeep, errors.New(v.why)
+			}
+		}
+		if v.fate == fateKeep && known[d.id].kept {
+			continue
+		}
+		n.drop = append(n.drop, v)
+		changes = append(changes, c)
+	}
+	return changes
+}
+
+// failure gives an error its reason; what the context ended is not the step's fault.
+func failure(ctx context.Context, reason string, err error) error {
+	var f *deploy.Failure
+	switch {
+	case errors.As(err, &f):
+		return err
+	case ctx.Err() == nil:
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		reason = deploy.ReasonTimeout
+	default:
+		reason = deploy.ReasonCanceled
+	}
+	if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+		err = fmt.Errorf("%w: %w", ctx.Err(), err)
+	}
+	return &deploy.Failure{Reason: reason, Err: err}
+}

@@ -1,0 +1,132 @@
+package applier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/cli-utils/pkg/inventory"
+	"sigs.k8s.io/cli-utils/pkg/object"
+
+	"github.com/towline/towline/internal/deploy"
+)
+
+// defaultNamespace is where namespaced objects without a namespace go, as with kubectl and a service account in the default namespace.
+const defaultNamespace = "default"
+
+// rendered is what a target's artifact says, ready to be sent.
+type rendered struct {
+	objects object.UnstructuredSet
+	hashes  map[object.ObjMetadata]string
+	// invalid objects cannot be sent; the error says why. They are among objects as well.
+	invalid map[object.ObjMetadata]error
+	// unsureKinds are kinds of which not even the scope is known now: no object of theirs counts as dropped.
+	unsureKinds map[schema.GroupKind]bool
+}
+
+// prepare copies the built objects and makes them ours: a namespace where one is needed, the target's label, the owning inventory. It waits a moment for kinds that
+// the server does not know yet.
+func (e *Engine) prepare(ctx context.Context, i info, n deploy.Name, built []*unstructured.Unstructured) (*rendered, error) {
+	r := &rendered{hashes: map[object.ObjMetadata]string{}, invalid: map[object.ObjMetadata]error{}, unsureKinds: map[schema.GroupKind]bool{}}
+	var crds []*unstructured.Unstructured
+	for _, u := range built {
+		if object.IsCRD(u) {
+			crds = append(crds, u)
+		}
+	}
+	scopes := e.scopes(ctx, built, crds)
+	label := n.LabelValue()
+	for _, u := range built {
+		c := u.DeepCopy()
+		scope, err := scopes.of(c)
+		switch {
+		case err != nil:
+			r.unsureKinds[c.GroupVersionKind().GroupKind()] = true
+		case scope == meta.RESTScopeNameNamespace && c.GetNamespace() == "":
+			c.SetNamespace(defaultNamespace)
+		case scope == meta.RESTScopeNameRoot:
+			c.SetNamespace("") // kustomize's namespace transformer cannot know the scope of custom kinds
+		}
+		if c.GetName() == "" {
+			err = errors.New("metadata.name is required")
+		}
+		stamp(c, i, label)
+		id := object.UnstructuredToObjMetadata(c)
+		if _, twice := r.hashes[id]; twice {
+			return nil, fmt.Errorf("%s is rendered twice", objectID(id))
+		}
+		r.hashes[id] = deploy.HashOf(c.Object)
+		r.objects = append(r.objects, c)
+		if err != nil {
+			r.invalid[id] = err
+		}
+	}
+	if err := inventory.ValidateNoInventory(r.objects); err != nil {
+		return nil, fmt.Errorf("the artifact contains an inventory of cli-utils: %w", err)
+	}
+	return r, nil
+}
+
+// stamp marks an object as the target's and removes what only a server may say.
+func stamp(u *unstructured.Unstructured, i info, label string) {
+	object.StripKyamlAnnotations(u)
+	for _, f := range []string{"uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink"} {
+		unstructured.RemoveNestedField(u.Object, "metadata", f)
+	}
+	delete(u.Object, "status")
+	labels := u.GetLabels()
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[deploy.LabelTarget] = label
+	u.SetLabels(labels)
+	inventory.AddInventoryIDAnnotation(u, i)
+}
+
+type scopes map[schema.GroupVersionKind]scopeOrError
+
+type scopeOrError struct {
+	scope meta.RESTScopeName
+	err   error
+}
+
+func (s scopes) of(u *unstructured.Unstructured) (meta.RESTScopeName, error) {
+	f := s[u.GroupVersionKind()]
+	return f.scope, f.err
+}
+
+// scopes asks discovery, and the CRDs among the objects, how far each kind reaches. Kinds that nobody knows are asked for again for about two seconds: another
+// target may be creating their CRD right now.
+func (e *Engine) scopes(ctx context.Context, us, crds []*unstructured.Unstructured) scopes {
+	s := scopes{}
+	unknown := map[schema.GroupVersionKind]*unstructured.Unstructured{}
+	for _, u := range us {
+		unknown[u.GroupVersionKind()] = u
+	}
+	wait := retryFirst
+	for try := 1; ; try++ {
+		for gvk, u := range unknown {
+			scope, err := object.LookupResourceScope(u, crds, e.clients.Mapper)
+			if err != nil {
+				s[gvk] = scopeOrError{err: err}
+				continue
+			}
+			s[gvk] = scopeOrError{scope: scope.Name()}
+			delete(unknown, gvk)
+		}
+		const tries = 5 // 0.1 + 0.2 + 0.4 + 0.8 s
+		if len(unknown) == 0 || try == tries || sleep(ctx, wait) != nil {
+			return s
+		}
+		wait *= 2
+		e.clients.Mapper.Reset()
+	}
+}
+
+// objectID is cli-utils' id in the words of the rest of the agent.
+func objectID(id object.ObjMetadata) deploy.ObjectID {
+	return deploy.ObjectID{Group: id.GroupKind.Group, Kind: id.GroupKind.Kind, Namespace: id.Namespace, Name: id.Name}
+}

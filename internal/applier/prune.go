@@ -1,0 +1,241 @@
+package applier
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/cli-utils/pkg/apply/event"
+	"sigs.k8s.io/cli-utils/pkg/apply/filter"
+	"sigs.k8s.io/cli-utils/pkg/apply/task"
+	"sigs.k8s.io/cli-utils/pkg/apply/taskrunner"
+	"sigs.k8s.io/cli-utils/pkg/inventory"
+	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
+	"sigs.k8s.io/cli-utils/pkg/object"
+
+	"github.com/towline/towline/internal/crashpoint"
+	"github.com/towline/towline/internal/deploy"
+)
+
+// errPutOff stands at what was not pruned because something before went wrong; the inventory still has it.
+var errPutOff = errors.New("put off until everything is applied and healthy")
+
+// beforePrune runs once, between the last apply and the first deletion. It waits for health where the target asks for it: only then is it known that what is dropped is not needed any more.
+func (r *run) beforePrune(ctx context.Context) error {
+	if r.applyEnded {
+		return nil
+	}
+	r.applyEnded = true
+	if r.target.Kustomization.Wait && !r.destroy {
+		var ids []object.ObjMetadata
+		for id, res := range r.results {
+			if _, known := r.unhealthy[id]; res.applied && !known {
+				ids = append(ids, id)
+			}
+		}
+		slices.SortFunc(ids, compareIDs)
+		if err := r.awaitHealth(ctx, ids); err != nil {
+			return err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r.mayPrune = r.failed() == nil
+	if len(r.note.drop) > 0 && r.mayPrune {
+		r.progress(r.phase(), fmt.Sprintf("pruning %d objects", len(r.note.drop)))
+		crashpoint.At("applier.before-prune")
+	}
+	return nil
+}
+
+// phase is what deletions are called.
+func (r *run) phase() deploy.Phase {
+	if r.destroy {
+		return deploy.PhaseDeleting
+	}
+	return deploy.PhasePruning
+}
+
+// pruneWave deletes the objects of one wave, as many at once as there are slots.
+func (r *run) pruneWave(ctx context.Context, wave *task.PruneTask) error {
+	// An object that was just applied under another API group must not be deleted under its old one.
+	current := filter.CurrentUIDFilter{CurrentUIDs: r.tasks.InventoryManager().AppliedResourceUIDs()}
+	filters := append(slices.Clone(wave.Filters), current)
+	results := make([]result, len(wave.Objects))
+	err := r.engine.each(ctx, len(wave.Objects), func(i int) {
+		results[i] = r.pruneObject(ctx, wave, filters, wave.Objects[i])
+	})
+	m := r.tasks.InventoryManager()
+	for i, u := range wave.Objects {
+		id, res := object.UnstructuredToObjMetadata(u), results[i]
+		switch {
+		case res.gone && res.err == nil:
+			m.AddSuccessfulDelete(id, u.GetUID())
+		case res.sent:
+			m.AddFailedDelete(id)
+		default:
+			m.AddSkippedDelete(id)
+		}
+		if res.err == nil && !res.gone { // the context ended before its turn
+			res.err = errPutOff
+		}
+		r.results[id] = res
+	}
+	return err
+}
+
+// pruneObject lets one of cli-utils' prune tasks delete the object, alone. The uid that was read before is a condition: what somebody created anew stays.
+func (r *run) pruneObject(ctx context.Context, wave *task.PruneTask, filters []filter.ValidationFilter, u *unstructured.Unstructured) result {
+	var res result
+	again := func(err error) bool { return transient(err) && !apierrors.IsConflict(err) }
+	err := retryPausing(ctx, r.engine.pause, again, func() error {
+		single := *wave
+		single.Objects, single.Filters = object.UnstructuredSet{u}, slices.Clip(filters)
+		events := make(chan event.Event, 4) // a task of one object sends one
+		alone := taskrunner.NewTaskContext(events, r.tasks.ResourceCache())
+		single.Start(alone)
+		end := <-alone.TaskChannel()
+		close(events)
+		var err error
+		res, err = pruned(events)
+		return errors.Join(err, end.Err)
+	})
+	if res.err = err; err == nil {
+		crashpoint.At("applier.object-pruned")
+	}
+	return res
+}
+
+// pruned reads what became of the one object of a prune or delete task.
+func pruned(events <-chan event.Event) (result, error) {
+	for ev := range events {
+		var failure error
+		var done, skipped bool
+		switch ev.Type {
+		case event.PruneType:
+			failure, done, skipped = ev.PruneEvent.Error, ev.PruneEvent.Status == event.PruneSuccessful, ev.PruneEvent.Status == event.PruneSkipped
+		case event.DeleteType:
+			failure, done, skipped = ev.DeleteEvent.Error, ev.DeleteEvent.Status == event.DeleteSuccessful, ev.DeleteEvent.Status == event.DeleteSkipped
+		default:
+			continue
+		}
+		var same *filter.ApplyPreventedDeletionError
+		switch {
+		case done, errors.As(failure, &same):
+			return result{sent: done, gone: true}, nil
+		case skipped:
+			return result{}, &skippedError{failure}
+		}
+		return result{sent: true}, failure
+	}
+	return result{sent: true}, &lostError{errors.New("the deletion ended without a result")}
+}
+
+// awaitGone waits for the end of deleted objects, where a later wave deletes what they need, or where the target wants it of all.
+func (r *run) awaitGone(ctx context.Context, ids object.ObjMetadataSet) error {
+	all := r.destroy && r.target.Kustomization.DeletionPolicy == deploy.DeletionWait
+	pending := map[object.ObjMetadata]sighting{}
+	uids := map[object.ObjMetadata]types.UID{}
+	for _, v := range r.note.drop {
+		if v.live != nil {
+			uids[v.id] = v.live.GetUID()
+		}
+	}
+	for _, id := range ids {
+		if r.results[id].gone && (all || len(r.tasks.Graph().Dependencies(id)) > 0) {
+			pending[id] = sighting{id: id}
+		}
+	}
+	if len(pending) == 0 {
+		return nil
+	}
+	waited := slices.Collect(func(yield func(object.ObjMetadata) bool) {
+		for id := range pending {
+			if !yield(id) {
+				return
+			}
+		}
+	})
+	bounded, cancel := context.WithDeadline(ctx, r.deadline)
+	defer cancel()
+	w := &waiting{
+		engine: r.engine, target: r.target.Name, pending: pending,
+		met: func(s sighting) (bool, string) {
+			return s.status == status.NotFoundStatus || s.uid != uids[s.id], ""
+		},
+		say: func(text string) { r.progress(r.phase(), text) },
+	}
+	w.run(bounded)
+	m := r.tasks.InventoryManager()
+	var err error
+	for _, id := range waited {
+		if _, left := pending[id]; !left {
+			err = errors.Join(err, m.SetSuccessfulReconcile(id))
+			continue
+		}
+		err = errors.Join(err, m.SetTimeoutReconcile(id))
+		r.results[id] = result{sent: true, err: errors.New("it is being deleted but does not go; look at its finalizers")}
+	}
+	return errors.Join(err, canceled(ctx))
+}
+
+// letGo handles the dropped objects that are not deleted: those that are gone or somebody else's leave the inventory; those that stay lose our marks first, so that
+// somebody else can take them.
+func (r *run) letGo(ctx context.Context) error {
+	var release []verdict
+	for _, v := range r.note.drop {
+		switch {
+		case v.err != nil:
+			r.results[v.id] = result{err: v.err}
+		case v.live == nil || v.fate == fateForget:
+			r.results[v.id] = result{gone: true}
+		case v.fate == fateRelease:
+			release = append(release, v)
+		}
+	}
+	results := make([]result, len(release))
+	err := r.engine.each(ctx, len(release), func(i int) {
+		err := retryPausing(ctx, r.engine.pause, transient, func() error { return r.unmark(ctx, release[i].live) })
+		results[i] = result{sent: true, gone: err == nil, err: err}
+	})
+	for i, v := range release {
+		if results[i].err == nil && !results[i].gone {
+			results[i].err = errPutOff
+		}
+		r.results[v.id] = results[i]
+	}
+	return err
+}
+
+// unmark takes our label and annotation off an object, if it is still the one that was read.
+func (r *run) unmark(ctx context.Context, u *unstructured.Unstructured) error {
+	gvk := u.GroupVersionKind()
+	mapping, err := r.clients.Mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	if err != nil {
+		return err
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"uid":         u.GetUID(),
+		"labels":      map[string]any{deploy.LabelTarget: nil},
+		"annotations": map[string]any{inventory.OwningInventoryKey: nil},
+	}})
+	if err != nil {
+		return err
+	}
+	_, err = r.clients.Dynamic.Resource(mapping.Resource).Namespace(u.GetNamespace()).
+		Patch(ctx, u.GetName(), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: deploy.FieldManager})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("take our marks off: %w", err)
+	}
+	return nil
+}

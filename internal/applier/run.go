@@ -1,0 +1,260 @@
+package applier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"sigs.k8s.io/cli-utils/pkg/apis/actuation"
+	"sigs.k8s.io/cli-utils/pkg/apply/cache"
+	"sigs.k8s.io/cli-utils/pkg/apply/event"
+	"sigs.k8s.io/cli-utils/pkg/apply/filter"
+	applyinfo "sigs.k8s.io/cli-utils/pkg/apply/info"
+	"sigs.k8s.io/cli-utils/pkg/apply/prune"
+	"sigs.k8s.io/cli-utils/pkg/apply/solver"
+	"sigs.k8s.io/cli-utils/pkg/apply/task"
+	"sigs.k8s.io/cli-utils/pkg/apply/taskrunner"
+	"sigs.k8s.io/cli-utils/pkg/common"
+	"sigs.k8s.io/cli-utils/pkg/inventory"
+	"sigs.k8s.io/cli-utils/pkg/object"
+	"sigs.k8s.io/cli-utils/pkg/object/validation"
+
+	"github.com/towline/towline/internal/crashpoint"
+	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/kube"
+)
+
+// defaultTimeout bounds the waits of a target that has none.
+const defaultTimeout = 5 * time.Minute
+
+// result is what became of one object in this operation.
+type result struct {
+	// err is why it is not as wanted. sent says that a request left for the server, whatever came back.
+	err  error
+	sent bool
+	// applied, with what the server answered.
+	applied    bool
+	uid        types.UID
+	generation int64
+	owned      string
+	health     health
+	// gone: it may leave the inventory.
+	gone bool
+}
+
+// run is one operation on one target. Its fields belong to the goroutine of do; workers return values.
+type run struct {
+	engine   *Engine
+	note     *note
+	info     info
+	target   deploy.Target
+	progress deploy.Progress
+	deadline time.Time // of waits
+	destroy  bool      // the target itself goes away
+
+	clients *kube.Clients // end with the operation's context
+	answers *answers
+	base    string // path of the server's address
+	tasks   *taskrunner.TaskContext
+	results map[object.ObjMetadata]result
+	// unhealthy says of objects that were waited for in vain why.
+	unhealthy map[object.ObjMetadata]string
+	// applyEnded is set by the first beforePrune, mayPrune by it when nothing had failed until then.
+	applyEnded, mayPrune bool
+}
+
+func (e *Engine) newRun(ctx context.Context, n *note, progress deploy.Progress) (*run, error) {
+	if progress == nil {
+		progress = func(deploy.Phase, string) {}
+	}
+	timeout := n.work.Target.Timeout
+	if timeout <= 0 {
+		timeout = defaultTimeout
+	}
+	r := &run{
+		engine: e, note: n, info: n.info, target: n.work.Target, progress: progress, deadline: time.Now().Add(timeout),
+		answers: &answers{refused: map[string]error{}}, results: map[object.ObjMetadata]result{}, unhealthy: map[object.ObjMetadata]string{},
+	}
+	var err error
+	if r.clients, err = e.clients.Bound(ctx, r.answers.wrap); err != nil {
+		return nil, err
+	}
+	if host, err := url.Parse(e.clients.Config.Host); err == nil {
+		r.base = host.Path
+	}
+	// Nobody reads the events of the whole: each object's own are read where it is worked on.
+	r.tasks = taskrunner.NewTaskContext(make(chan event.Event), cache.NewResourceCacheMap())
+	return r, nil
+}
+
+// queue asks cli-utils' solver for the tasks in order, and notes which objects it found fault with.
+func (r *run) queue(c client) []taskrunner.Task {
+	collector := &validation.Collector{}
+	var doomed object.UnstructuredSet
+	for id := range r.note.render.invalid {
+		collector.InvalidIds = append(collector.InvalidIds, id)
+	}
+	for _, v := range r.note.drop {
+		if v.live != nil && v.fate == fateDelete {
+			doomed = append(doomed, v.live)
+		}
+	}
+	namespaces := sets.NewString()
+	for _, u := range r.note.render.objects {
+		if ns := u.GetNamespace(); ns != "" {
+			namespaces.Insert(ns)
+		}
+	}
+	b := &solver.TaskQueueBuilder{
+		Pruner:        &prune.Pruner{InvClient: c, Client: r.clients.Dynamic, Mapper: r.clients.Mapper},
+		DynamicClient: r.clients.Dynamic,
+		Mapper:        r.clients.Mapper,
+		InvClient:     c,
+		InfoHelper:    applyinfo.NewHelper(r.clients.Mapper, r.clients.RESTClientFor),
+		Collector:     collector,
+		ApplyFilters:  []filter.ValidationFilter{filter.DependencyFilter{TaskContext: r.tasks, ActuationStrategy: actuation.ActuationStrategyApply}},
+		PruneFilters: []filter.ValidationFilter{
+			filter.PreventRemoveFilter{},
+			filter.InventoryPolicyPruneFilter{Inv: r.info, InvPolicy: inventory.PolicyAdoptIfNoInventory},
+			filter.LocalNamespacesFilter{LocalNamespaces: namespaces},
+			filter.DependencyFilter{TaskContext: r.tasks, ActuationStrategy: actuation.ActuationStrategyDelete},
+		},
+	}
+	q := b.WithApplyObjects(r.note.render.objects).WithPruneObjects(doomed).WithInventory(r.info).Build(r.tasks, solver.Options{
+		ServerSideOptions:      common.ServerSideOptions{ServerSideApply: true, ForceConflicts: true, FieldManager: deploy.FieldManager},
+		ReconcileTimeout:       defaultTimeout, // ours are used instead; 0 would mean for ever
+		PruneTimeout:           defaultTimeout,
+		Prune:                  true,
+		Destroy:                r.destroy,
+		PrunePropagationPolicy: metav1.DeletePropagationBackground,
+		InventoryPolicy:        inventory.PolicyAdoptIfNoInventory,
+	})
+	for id, err := range r.note.render.invalid {
+		r.results[id] = result{err: err}
+	}
+	for _, err := range collector.Errors {
+		var v *validation.Error
+		if errors.As(err, &v) {
+			for _, id := range v.Identifiers() {
+				r.results[id] = result{err: v.Unwrap()}
+			}
+		}
+	}
+	for _, id := range collector.InvalidIds {
+		r.tasks.AddInvalidObject(id)
+	}
+	var tasks []taskrunner.Task
+	for in := q.ToChannel(); len(in) > 0; {
+		tasks = append(tasks, <-in)
+	}
+	return tasks
+}
+
+// do works the tasks off one after the other. What cli-utils would do one object at a time, or wait for without need, is done our way; their
+// order and their inventory stay cli-utils'. The error is what ended the run early: the context, or an inventory that could not be written. What befell objects is in results.
+func (r *run) do(ctx context.Context) error {
+	var stopped error
+	for _, t := range r.queue(client{run: r, ctx: ctx}) {
+		switch t := t.(type) {
+		case *task.InvAddTask:
+			stopped = r.start(t)
+		case *task.ApplyTask:
+			if stopped == nil {
+				stopped = r.applyWave(ctx, t)
+			}
+		case *taskrunner.WaitTask:
+			if stopped == nil {
+				stopped = r.settle(ctx, t)
+			}
+		case *task.PruneTask:
+			if stopped == nil {
+				stopped = r.beforePrune(ctx)
+			}
+			if stopped == nil && r.mayPrune {
+				stopped = r.pruneWave(ctx, t)
+			}
+		case *task.DeleteOrUpdateInvTask:
+			if stopped == nil {
+				stopped = r.beforePrune(ctx)
+			}
+			if stopped == nil && r.mayPrune {
+				stopped = r.letGo(ctx)
+			}
+			crashpoint.At("applier.before-record")
+			if err := r.start(t); stopped == nil {
+				stopped = err
+			}
+		}
+	}
+	return stopped
+}
+
+// start runs one of cli-utils' own tasks to its end.
+func (r *run) start(t taskrunner.Task) error {
+	t.Start(r.tasks)
+	return (<-r.tasks.TaskChannel()).Err
+}
+
+// begin writes into the inventory what is about to be sent: with new objects a crash leaves no orphan, and with changed ones nobody believes afterwards that the
+// cluster still has what was recorded.
+func (r *run) begin(ctx context.Context) error {
+	if len(r.note.apply) == 0 {
+		return nil
+	}
+	err := r.engine.store.update(ctx, r.info, func(es entries) {
+		for id, before := range r.note.apply {
+			if r.results[id].err == nil { // the invalid ones are never sent
+				es.put(id, entry{uid: before.uid})
+			}
+		}
+	})
+	if err == nil {
+		crashpoint.At("applier.inventory-written")
+	}
+	return err
+}
+
+// record writes what became of everything. An object stays until it is known to be gone; what may or may not have been applied is recorded as unknown.
+func (r *run) record(ctx context.Context) error {
+	return r.engine.store.update(ctx, r.info, func(es entries) {
+		for id := range r.note.apply {
+			res := r.results[id]
+			if !res.applied {
+				continue // begin has made it unknown
+			}
+			e := entry{owned: res.owned, uid: res.uid}
+			if r.unhealthy[id] == "" {
+				e.rendered = r.note.render.hashes[id]
+			}
+			es.put(id, e)
+		}
+		for _, v := range r.note.drop {
+			switch {
+			case r.results[v.id].gone:
+				delete(es, v.id)
+			case v.fate == fateKeep:
+				e := es[v.id]
+				e.kept, e.rendered = true, ""
+				es.put(v.id, e)
+			}
+		}
+	})
+}
+
+// failed is nil as long as everything that was tried went well.
+func (r *run) failed() error {
+	for id, res := range r.results {
+		if res.err != nil {
+			return fmt.Errorf("%s: %w", objectID(id), res.err)
+		}
+	}
+	for id, why := range r.unhealthy {
+		return fmt.Errorf("%s: %s", objectID(id), why)
+	}
+	return nil
+}
