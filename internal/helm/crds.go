@@ -5,11 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/resource"
 
@@ -48,14 +52,23 @@ func (op *operation) applyCRDs(crds []chart.CRD, policy deploy.CRDsPolicy) error
 	if len(sent) == 0 {
 		return nil
 	}
+	var kinds []string
 	for _, i := range sent {
-		if err := op.kube.awaitServed(i); err != nil {
+		served, err := op.kube.awaitServed(i)
+		if err != nil {
 			return err
 		}
+		kinds = append(kinds, served...)
 	}
-	var err error
-	op.cfg.Capabilities, err = op.pool.capabilities(true)
-	return err
+	// Discovery follows a moment later; templates that ask for the new kinds must not miss them.
+	err := op.kube.poll(crdTimeout, func(context.Context) (ok bool, err error) {
+		op.cfg.Capabilities, err = op.pool.capabilities(true)
+		return err == nil && !slices.ContainsFunc(kinds, func(k string) bool { return !op.cfg.Capabilities.APIVersions.Has(k) }), err
+	})
+	if err != nil {
+		return fmt.Errorf("wait until the server lists %s: %w", strings.Join(kinds, ", "), err)
+	}
+	return nil
 }
 
 // sendCRD creates or applies one object and reports whether the server's kinds may have changed by that.
@@ -80,27 +93,33 @@ func sendCRD(i *resource.Info, policy deploy.CRDsPolicy) (bool, error) {
 	return err == nil, err
 }
 
-// awaitServed waits until a CRD's kinds can be used. Other objects are ready at once.
-func (c *client) awaitServed(i *resource.Info) error {
+// awaitServed waits until a CRD's kinds can be used, and returns them: group/version/Kind. Other objects are ready at once.
+func (c *client) awaitServed(i *resource.Info) (kinds []string, err error) {
 	if kindOf(i) != "CustomResourceDefinition" {
-		return nil
+		return nil, nil
 	}
-	err := c.poll(crdTimeout, func(context.Context) (bool, error) {
+	err = c.poll(crdTimeout, func(context.Context) (bool, error) {
 		live, err := resource.NewHelper(i.Client, i.Mapping).Get(i.Namespace, i.Name)
 		u, ok := live.(*unstructured.Unstructured)
 		if err != nil || !ok {
 			return false, err
 		}
-		conditions, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions")
-		for _, one := range conditions {
-			if m, ok := one.(map[string]any); ok && m["type"] == "Established" && m["status"] == "True" {
-				return true, nil
+		var crd apiextensionsv1.CustomResourceDefinition
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &crd); err != nil {
+			return false, err
+		}
+		kinds = nil
+		for _, v := range crd.Spec.Versions {
+			if v.Served {
+				kinds = append(kinds, crd.Spec.Group+"/"+v.Name+"/"+crd.Spec.Names.Kind)
 			}
 		}
-		return false, nil
+		return slices.ContainsFunc(crd.Status.Conditions, func(c apiextensionsv1.CustomResourceDefinitionCondition) bool {
+			return c.Type == apiextensionsv1.Established && c.Status == apiextensionsv1.ConditionTrue
+		}), nil
 	})
 	if err != nil {
-		return fmt.Errorf("wait until %s is established: %w", nameOf(i), err)
+		return nil, fmt.Errorf("wait until %s is established: %w", nameOf(i), err)
 	}
-	return nil
+	return kinds, nil
 }

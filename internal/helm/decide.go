@@ -2,6 +2,8 @@ package helm
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"helm.sh/helm/v3/pkg/release"
@@ -27,8 +29,8 @@ type decision struct {
 	recover bool
 	// replace installs over revisions of the same name that are uninstalled or never came to be.
 	replace bool
-	// why names what differs: chart, values, targetNamespace, or a word for the state that was found.
-	why []string
+	// why says in a few words what was found.
+	why string
 }
 
 // wanted is what a release should be.
@@ -56,7 +58,7 @@ func decide(o observation, want wanted, now time.Time) (decision, error) {
 	}
 	last := o.last()
 	if last.status == release.StatusUninstalled {
-		return decision{do: doInstall, replace: true, why: []string{"uninstalled"}}, nil
+		return decision{do: doInstall, replace: true, why: "it was uninstalled"}, nil
 	}
 	if last.target != "" && last.target != want.target {
 		return decision{}, fmt.Errorf("it belongs to %s: remove it there or choose another releaseName", last.target)
@@ -68,15 +70,22 @@ func decide(o observation, want wanted, now time.Time) (decision, error) {
 	case last.status == release.StatusDeployed && last.stamped && last.fingerprint == want.fingerprint:
 		return decision{}, nil
 	case last.status == release.StatusDeployed && last.stamped:
-		return decision{do: doUpgrade, why: want.fingerprint.differences(last.fingerprint)}, nil
+		return decision{do: doUpgrade, why: changed(want.fingerprint.differences(last.fingerprint))}, nil
 	case last.status == release.StatusDeployed:
-		return decision{do: doUpgrade, why: []string{"changed by another Helm client"}}, nil
+		return decision{do: doUpgrade, why: "another Helm client changed it"}, nil
 	}
-	d := decision{do: doUpgrade, recover: last.inTransition(), why: []string{string(last.status)}}
+	d := decision{do: doUpgrade, recover: last.inTransition(), why: "revision " + strconv.Itoa(last.version) + " is " + string(last.status)}
 	if !o.everDeployed() && (last.status == release.StatusFailed || last.status == release.StatusPendingInstall) {
 		d.do, d.replace = doInstall, true
 	}
 	return d, nil
+}
+
+func changed(parts []string) string {
+	if len(parts) == 0 {
+		return "it was made by another version of towline"
+	}
+	return strings.Join(parts, " and ") + " changed"
 }
 
 // locked is an error while another Helm client may be at work.
@@ -112,5 +121,5 @@ func (d decision) changes(at place) []deploy.Change {
 	if d.recover {
 		action = deploy.ActionRecover
 	}
-	return []deploy.Change{{Action: action, Object: at.id(), Fields: d.why}}
+	return []deploy.Change{{Action: action, Object: at.id(), Reason: d.why}}
 }

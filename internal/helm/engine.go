@@ -178,6 +178,9 @@ func (e *Engine) operate(ctx context.Context, t deploy.Target, at place, timeout
 		return err
 	}
 	defer func() {
+		if p := (*panicError)(nil); errors.As(err, &p) {
+			e.log.Error("panic", zap.Stringer("target", t.Name), zap.String("type", p.kind), zap.ByteString("stack", p.stack))
+		}
 		if err != nil && op.kube.late {
 			err = &lateError{err}
 		}
@@ -191,10 +194,18 @@ type lateError struct{ error }
 
 func (e *lateError) Unwrap() error { return e.error }
 
-// recovered turns a panic into an error. The stack goes with it, its values do not: a panic may quote what it choked on.
+// panicError is a panic of the SDK. Its text says of what type it was; not its value, which may quote what the SDK choked on.
+type panicError struct {
+	kind  string
+	stack []byte
+}
+
+func (e *panicError) Error() string { return "the Helm SDK panicked (" + e.kind + "); the log has the stack" }
+
+// recovered turns a panic into an error.
 func recovered(err *error) {
 	if r := recover(); r != nil {
-		*err = fmt.Errorf("the Helm SDK panicked (%T), please report this:\n%s", r, debug.Stack())
+		*err = &panicError{kind: fmt.Sprintf("%T", r), stack: debug.Stack()}
 	}
 }
 

@@ -47,7 +47,7 @@ func (op *operation) bring(w deploy.Work, n note) ([]deploy.Change, error) {
 		return nil, err
 	}
 	op.log.Info("release is as wanted", zap.String("did", string(n.decision.changes(op.place)[0].Action)), zap.Int("revision", rel.Version),
-		zap.String("chart", p.chart.Name()+" "+p.chart.Metadata.Version), zap.Strings("because", n.decision.why))
+		zap.String("chart", p.chart.Name()+" "+p.chart.Metadata.Version), zap.String("because", n.decision.why))
 	return op.removeLeftovers(history, rel.Manifest, release.StatusFailed)
 }
 

@@ -114,15 +114,19 @@ func (e *Engine) refuseStray(ctx context.Context, t deploy.Target, at place) err
 	if err != nil {
 		return fmt.Errorf("look for other releases of %s: %w", t.Name, err)
 	}
+	newest := map[place]revision{}
 	for i := range list.Items {
 		m := &list.Items[i]
-		r, ok := revisionOf(m)
-		if !ok || r.status == release.StatusUninstalled || (m.Namespace == at.storage && m.Labels["name"] == at.name) {
-			continue
-		}
 		old := place{name: m.Labels["name"], storage: m.Namespace}
-		return fmt.Errorf("%s is installed as release %s and the config now says %s: uninstall the old one first (helm uninstall --namespace %s %s), or restore its name",
-			t.Name, old, at, old.storage, old.name)
+		if r, ok := revisionOf(m); ok && r.version > newest[old].version {
+			newest[old] = r
+		}
+	}
+	for old, r := range newest {
+		if r.status != release.StatusUninstalled && (old.storage != at.storage || old.name != at.name) {
+			return fmt.Errorf("%s is installed as release %s and the config now says %s: uninstall the old one first (helm uninstall --namespace %s %s), or restore its name",
+				t.Name, old, at, old.storage, old.name)
+		}
 	}
 	return nil
 }
