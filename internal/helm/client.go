@@ -38,8 +38,8 @@ type client struct {
 	target   string // deploy.LabelTarget's value
 	progress deploy.Progress
 	log      func(string, ...any)
-	// baseline is what a revision that never came to be has sent: what an installation over it compares with.
-	baseline helmkube.ResourceList
+	// tried is what revisions after the last good one have sent before they failed, oldest first.
+	tried []helmkube.ResourceList
 	// recorded says that the pending record is stored.
 	recorded bool
 	// removing says that this is an uninstallation.
@@ -100,7 +100,7 @@ func (c *client) Create(list helmkube.ResourceList) (res *helmkube.Result, err e
 		}
 		got, err := c.Client.Create(rest[:n])
 		if err != nil {
-			errs = append(errs, err)
+			errs = append(errs, flat(err))
 		} else {
 			done.Created = append(done.Created, got.Created...)
 		}
@@ -121,23 +121,47 @@ func (c *client) Update(original, target helmkube.ResourceList, force bool) (*he
 func (c *client) UpdateThreeWayMerge(original, target helmkube.ResourceList, force bool) (res *helmkube.Result, err error) {
 	res = &helmkube.Result{} // the SDK reads it also after an error
 	defer recovered(&err)
-	merged := slices.Clone(original)
-	for i, o := range merged {
-		if !slices.Contains(target, o) {
-			continue
-		}
-		if err := c.refuseForeign(o); err != nil {
-			return res, err
-		}
-		if sent := c.baseline.Get(o); sent != nil {
-			merged[i] = sent
+	for _, o := range original {
+		if slices.Contains(target, o) {
+			if err := c.refuseForeign(o); err != nil {
+				return res, err
+			}
 		}
 	}
-	got, err := c.Client.UpdateThreeWayMerge(merged, target, force)
+	for _, sent := range c.tried {
+		created, err := c.takeBack(sent, target)
+		res.Created = append(res.Created, created...)
+		if err != nil {
+			return res, err
+		}
+	}
+	got, err := c.Client.UpdateThreeWayMerge(original, target, force)
 	if got != nil {
+		got.Created = append(res.Created, got.Created...)
 		res = got
 	}
 	return res, err
+}
+
+// takeBack merges the target with what a failed revision has sent. Helm compares with the last good revision only: a container or key that the failed one added, and
+// the next one has no more, would stay for ever.
+func (c *client) takeBack(sent, target helmkube.ResourceList) (helmkube.ResourceList, error) {
+	var from, to helmkube.ResourceList
+	for _, t := range target {
+		if s := sent.Get(t); s != nil {
+			mine := *t
+			mine.Object = t.Object.DeepCopyObject() // it becomes the live object, and the SDK has not sent its own yet
+			from, to = append(from, s), append(to, &mine)
+		}
+	}
+	if len(to) == 0 {
+		return nil, nil
+	}
+	got, err := c.Client.UpdateThreeWayMerge(from, to, false)
+	if got == nil {
+		return nil, err
+	}
+	return got.Created, err
 }
 
 // DeleteWithPropagationPolicy implements helmkube.InterfaceDeletionPropagation.
@@ -169,6 +193,15 @@ func (c *client) refuseForeign(i *resource.Info) error {
 		return fmt.Errorf("%s exists and belongs to release %s/%s: remove it there, or take the annotation %s off it", nameOf(i), ns, name, annotationRelease)
 	}
 	return nil
+}
+
+// flat undoes the SDK's lists of errors, which are many lines long even for one.
+func flat(err error) error {
+	var many interface{ WrappedErrors() []error }
+	if errors.As(err, &many) {
+		return errors.Join(many.WrappedErrors()...)
+	}
+	return err
 }
 
 func kindOf(i *resource.Info) string { return i.Object.GetObjectKind().GroupVersionKind().Kind }

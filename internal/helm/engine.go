@@ -200,7 +200,9 @@ type panicError struct {
 	stack []byte
 }
 
-func (e *panicError) Error() string { return "the Helm SDK panicked (" + e.kind + "); the log has the stack" }
+func (e *panicError) Error() string {
+	return "the Helm SDK panicked (" + e.kind + "); the log has the stack"
+}
 
 // recovered turns a panic into an error.
 func recovered(err *error) {

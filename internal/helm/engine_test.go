@@ -2,6 +2,9 @@ package helm
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -314,7 +317,7 @@ func TestFailures(t *testing.T) {
 	t.Run("a failed upgrade keeps the release, cleans up if asked, and a fixed chart upgrades", func(t *testing.T) {
 		e := newEnv(t)
 		e.bring(e.target(""), e.revision(plain("1.0.0", map[string]string{"a": configMapNamed("a")})))
-		broken := map[string]string{"a": configMapNamed("a"), "b": configMapNamed("b"), "c": "apiVersion: v1\nkind: Service\nmetadata: {name: c}\nspec: {ports: [{port: 99999}]}\n"}
+		broken := map[string]string{"a": configMapNamed("a") + "immutable: false\nbinaryData: {junk: aGk=}\n", "b": configMapNamed("b"), "c": "apiVersion: v1\nkind: Service\nmetadata: {name: c}\nspec: {ports: [{port: 99999}]}\n"}
 		_, err := e.run(t.Context(), e.target(""), e.revision(plain("1.1.0", broken)), false)
 		wantFailure(t, err, deploy.ReasonUpgradeFailed, "99999")
 		wantEqual(t, "history", e.history(e.ns, "web"), "1:deployed 2:failed")
@@ -326,6 +329,11 @@ func TestFailures(t *testing.T) {
 		wantEqual(t, "objects after a failure with cleanup", e.configMaps(e.ns), "a")
 		e.bring(e.target(""), e.revision(plain("1.2.0", map[string]string{"a": configMapNamed("a")})))
 		wantEqual(t, "history after the fix", e.history(e.ns, "web"), "1:superseded 2:failed 3:failed 4:deployed")
+		a, err := e.set.CoreV1().ConfigMaps(e.ns).Get(t.Context(), "a", metav1.GetOptions{})
+		e.must(err)
+		if len(a.BinaryData) > 0 || a.Immutable != nil {
+			t.Errorf("fields of the failed revisions stay: %v", a)
+		}
 	})
 	t.Run("what an older revision has goes when a failed one is uninstalled", func(t *testing.T) {
 		e := newEnv(t)
@@ -337,6 +345,20 @@ func TestFailures(t *testing.T) {
 		e.must(e.engine.Delete(t.Context(), e.target(""), nil))
 		wantEqual(t, "objects", e.configMaps(e.ns), "")
 		wantEqual(t, "history", e.history(e.ns, "web"), "release: not found")
+	})
+	t.Run("a release too large for a Secret is refused before any object is sent", func(t *testing.T) {
+		e := newEnv(t)
+		big := map[string]string{}
+		for i := range 3 {
+			noise := make([]byte, 350<<10) // does not compress
+			_, err := rand.Read(noise)
+			e.must(err)
+			name := fmt.Sprintf("big-%d", i)
+			big[name] = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + "}\nbinaryData: {a: " + base64.StdEncoding.EncodeToString(noise) + "}\n"
+		}
+		_, err := e.run(t.Context(), e.target(""), e.revision(plain("1.0.0", big)), false)
+		wantFailure(t, err, deploy.ReasonInstallFailed, "does not fit a Secret (1 MiB): its manifest is 140")
+		wantEqual(t, "objects", e.configMaps(e.ns), "")
 	})
 	t.Run("a corrupt record is named, not passed over", func(t *testing.T) {
 		e := newEnv(t)

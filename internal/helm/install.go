@@ -3,7 +3,6 @@ package helm
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"go.uber.org/zap"
 
@@ -31,6 +30,9 @@ func (op *operation) bring(w deploy.Work, n note) ([]deploy.Change, error) {
 			return nil, err
 		}
 		if err := op.recover(history, n.decision); err != nil {
+			return nil, err
+		}
+		if err := op.rememberTried(history); err != nil {
 			return nil, err
 		}
 	}
@@ -65,16 +67,6 @@ func (op *operation) install(t deploy.Target, p *prepared, history []*release.Re
 	op.progress(deploy.PhaseApplying, fmt.Sprintf("installing chart %s %s", p.chart.Name(), p.chart.Metadata.Version))
 	if err := op.applyCRDs(p.crds, policy); err != nil {
 		return nil, err
-	}
-	if len(history) > 0 {
-		// What a failed first attempt left is merged with, as an upgrade would: fields that the chart has dropped since must go.
-		if last := history[len(history)-1]; last.Info.Status == release.StatusFailed && last.Namespace == op.place.namespace {
-			sent, err := op.kube.Build(strings.NewReader(last.Manifest), false)
-			if err != nil {
-				return nil, fmt.Errorf("read the manifest of failed revision %d: %w", last.Version, err)
-			}
-			op.kube.baseline = sent
-		}
 	}
 	in := action.NewInstall(op.cfg)
 	in.ReleaseName, in.Namespace, in.Replace = op.place.name, op.place.namespace, replace

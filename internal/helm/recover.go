@@ -2,6 +2,7 @@ package helm
 
 import (
 	"fmt"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -24,5 +25,24 @@ func (op *operation) recover(history []*release.Release, d decision) error {
 		return fmt.Errorf("mark the interrupted revision %d failed: %w", last.Version, err)
 	}
 	op.log.Warn("an operation was interrupted, taking it up again", zap.Int("revision", last.Version), zap.String("status", string(was)))
+	return nil
+}
+
+// rememberTried tells the client what failed revisions have sent since the last good one.
+func (op *operation) rememberTried(history []*release.Release) error {
+	for _, r := range history {
+		if r.Info.Status != release.StatusFailed {
+			op.kube.tried = nil
+			continue
+		}
+		if r.Namespace != op.place.namespace {
+			continue // of an installation elsewhere that never came to be
+		}
+		sent, err := op.kube.Build(strings.NewReader(r.Manifest), false)
+		if err != nil {
+			return fmt.Errorf("read the manifest of failed revision %d: %w", r.Version, err)
+		}
+		op.kube.tried = append(op.kube.tried, sent)
+	}
 	return nil
 }
