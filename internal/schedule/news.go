@@ -69,10 +69,11 @@ func (l *loop) configure(targets []deploy.Target) {
 			s.targets[spec.Name] = t
 			l.recall(t)
 		case t.gone:
-			t.gone, t.attempted = false, nil
+			t.gone, t.attempted, t.full = false, nil, true
 			t.reset()
 		case t.spec.Hash != spec.Hash:
 			t.reset()
+			t.forced = t.forced || (t.spec.Suspend && !spec.Suspend) // nobody looked meanwhile
 		}
 		t.spec = spec
 		if t.recorded() && !t.moved() {
@@ -116,7 +117,7 @@ func (l *loop) recall(t *target) {
 		return
 	}
 	delete(l.records, t.spec.Name)
-	t.rec, t.stored = rec, deploy.HashOf(rec)
+	t.rec, t.stored, t.full = rec, deploy.HashOf(rec), true
 	if len(rec.History) == 0 {
 		return
 	}

@@ -103,10 +103,7 @@ func (s *state) attemptDue(now time.Time, t *target) (full, ok bool) {
 		return true, true
 	case t.failures > 0:
 		return t.full, !now.Before(t.retryAt) // news has reset failures
-	case t.attempted == nil:
-		// The first attempt since the start of the process: nobody watched in between.
-		return t.full || t.recorded(), true
-	case *t.attempted != want:
+	case t.attempted == nil || *t.attempted != want:
 		return t.full, true
 	}
 	return true, !t.checkAt.IsZero() && !now.Before(t.checkAt)

@@ -53,7 +53,7 @@ type target struct {
 	retryAt  time.Time
 	// checkAt is when the next full check is due; the zero time: none.
 	checkAt time.Time
-	// full: the next attempt has to compare with the cluster. forced: and it starts now.
+	// full: the next attempt has to compare with the cluster, since nobody knows what happened there. forced: and it starts now.
 	full, forced bool
 
 	// rec is what should be remembered; stored is the hash of what is, empty for nothing.
