@@ -19,6 +19,9 @@ var (
 	hostPattern       = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?$`)
 )
 
+// maxRepository is the limit that registries and their clients keep, in characters.
+const maxRepository = 255
+
 func (e *entry) checkSource(s *deploy.SourceSpec) {
 	e.checkURL(s.URL)
 	e.checkDuration("interval", &s.Interval)
@@ -124,6 +127,10 @@ func (e *entry) checkRepository(repository string) {
 	}
 	if lower := strings.ToLower(repository); lower != repository && repositoryPattern.MatchString(lower) {
 		e.bad("url", "a repository is lower-case: %s", lower)
+		return
+	}
+	if len(repository) > maxRepository {
+		e.bad("url", "the repository has %d characters: registries allow %d", len(repository), maxRepository)
 		return
 	}
 	if !repositoryPattern.MatchString(repository) {
