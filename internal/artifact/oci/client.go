@@ -69,7 +69,8 @@ type session struct {
 	headless atomic.Bool
 }
 
-// Digest is what a tag points to now. One HEAD; for a registry that refuses HEAD or does not send the digest, one GET.
+// Digest is what a tag points to now. One HEAD; for a registry that refuses HEAD or does not send the digest, one GET. Where the registry wants tokens and the
+// one at hand has expired since, it takes a refused HEAD and a new token first.
 func (c *Client) Digest(ctx context.Context, a Access, tag string) (string, error) {
 	ref := a.Repo.Tag(tag)
 	var digest string

@@ -3,6 +3,7 @@ package oci
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -134,3 +135,44 @@ func TestErrorsHoldNoSignedURLs(t *testing.T) {
 		t.Errorf("error %q, want %q", got, want)
 	}
 }
+
+func TestAnswersAreBounded(t *testing.T) {
+	cases := []struct {
+		name, path string
+		status     int
+		size       int64
+		whole      bool
+	}{
+		{"a manifest that is just short enough", "/v2/app/manifests/v1", 200, maxDocument, true},
+		{"a manifest that is too long", "/v2/app/manifests/v1", 200, maxDocument + 1, false},
+		{"a long page of tags", "/v2/app/tags/list", 200, maxDocument + 1, true},
+		{"a page of tags that is too long", "/v2/app/tags/list", 200, maxTags + 1, false},
+		{"a long blob", "/v2/app/blobs/sha256:abc", 200, maxDocument + 1, true},
+		{"a long error", "/v2/app/blobs/sha256:abc", 500, maxErrors + 1, false},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			g := &gate{base: transportFunc(func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: c.status, Body: io.NopCloser(io.LimitReader(zeros{}, c.size))}, nil
+			})}
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://registry.test"+c.path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := g.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = res.Body.Close() }()
+			n, err := io.Copy(io.Discard, res.Body)
+			if c.whole != (err == nil && n == c.size) || !c.whole && !errors.Is(err, errTooLong) {
+				t.Errorf("read %d bytes, error %v", n, err)
+			}
+		})
+	}
+}
+
+// zeros is an endless body.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }

@@ -13,8 +13,10 @@ import (
 )
 
 const (
-	// maxDocument bounds manifests, tokens and pages of tags, in bytes: 4 MiB is what the distribution spec asks registries to accept for a manifest.
+	// maxDocument bounds manifests and tokens, in bytes: 4 MiB is what the distribution spec asks registries to accept for a manifest.
 	maxDocument = 4 << 20
+	// maxTags bounds a page of tags, in bytes: some registries send all of them at once, and a hundred thousand are 4 MiB.
+	maxTags = 32 << 20
 	// maxErrors bounds the body of an answer that is not a success, in bytes.
 	maxErrors = 64 << 10
 )
@@ -74,16 +76,26 @@ func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case res.StatusCode >= http.StatusBadRequest:
-		if t != nil {
-			t.after.Store(int64(retryAfter(res.Header.Get("Retry-After"), time.Now())))
-		}
-		res.Body = &cappedBody{ReadCloser: res.Body, left: maxErrors}
-	case !strings.Contains(req.URL.Path, "/blobs/") && req.Response == nil: // a redirected request has another path: blobs are bounded where they are read
-		res.Body = &cappedBody{ReadCloser: res.Body, left: maxDocument}
+	if res.StatusCode >= http.StatusBadRequest && t != nil {
+		t.after.Store(int64(retryAfter(res.Header.Get("Retry-After"), time.Now())))
+	}
+	if n := maxBody(req, res.StatusCode); n > 0 {
+		res.Body = &cappedBody{ReadCloser: res.Body, left: n}
 	}
 	return res, nil
+}
+
+// maxBody is how long an answer may be, in bytes; 0 for blobs, which are bounded where they are read, and for what a redirect led to: that has any path.
+func maxBody(req *http.Request, status int) int64 {
+	switch {
+	case status >= http.StatusBadRequest:
+		return maxErrors
+	case req.Response != nil || strings.Contains(req.URL.Path, "/blobs/"):
+		return 0
+	case strings.HasSuffix(req.URL.Path, "/tags/list"):
+		return maxTags
+	}
+	return maxDocument
 }
 
 // loopback reports whether a host is this one: what is sent there cannot be overheard.
