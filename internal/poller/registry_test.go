@@ -84,7 +84,7 @@ func TestPollerOnARealRegistry(t *testing.T) {
 	start := time.Now()
 	polls := 0
 	for polls < 6 {
-		heard.state(t, ready)
+		heard.state(t, func(s deploy.SourceState) bool { return s.Ready && s.LastPoll.After(start) })
 		polls++
 	}
 	took := time.Since(start)
@@ -94,7 +94,7 @@ func TestPollerOnARealRegistry(t *testing.T) {
 			t.Errorf("an unchanged poll sent %s %s", q.Method, q.Path)
 		}
 	}
-	if n := len(requests); n < polls || n > polls+1 { // the next poll may have begun
+	if n := len(requests); n < polls-1 || n > polls+1 { // one may have been sent before the count began, and one since it ended
 		t.Errorf("%d requests for %d polls", n, polls)
 	}
 	if most := int(float64(took)/(float64(interval)*0.95)) + 2; len(requests) > most { // the second poll comes after half an interval at the earliest
