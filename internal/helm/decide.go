@@ -51,7 +51,8 @@ type wanted struct {
 //	uninstalled           install                  install (as the next revision)
 //	pending, uninstalling recover, then as failed  the same once it is older than the lock, an error before
 //
-// A transition of our own is recovered at once: targets are worked on one call at a time, so whoever wrote the record is dead.
+// A transition of our own is recovered at once: targets are worked on one call at a time, so whoever wrote the record is dead. That supposes one agent per target:
+// the Deployment has one replica and recreates it.
 func decide(o observation, want wanted, now time.Time) (decision, error) {
 	if len(o) == 0 {
 		return decision{do: doInstall}, nil

@@ -2,15 +2,11 @@ package helm
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -270,107 +266,6 @@ spec:
 	}
 	off := e.target("", func(s *deploy.HelmReleaseSpec) { s.Upgrade = &deploy.Upgrade{DisableHooks: true} })
 	e.bring(off, e.revision(plain("1.0.2", map[string]string{"hook": hook(`kubelet.towline.dev/fail: "true"`), "a": configMapNamed("a")})))
-}
-
-func TestFailures(t *testing.T) {
-	t.Run("a chart that cannot be rendered touches nothing", func(t *testing.T) {
-		e := newEnv(t)
-		_, err := e.run(t.Context(), e.target(""), e.revision(plain("1.0.0", map[string]string{"a": `{{ fail "give me a name" }}`})), false)
-		wantFailure(t, err, deploy.ReasonInstallFailed, "give me a name")
-		wantEqual(t, "history", e.history(e.ns, "web"), "release: not found")
-	})
-	t.Run("values against the schema name the path", func(t *testing.T) {
-		e := newEnv(t)
-		_, err := e.run(t.Context(), e.target(`{"replicaCount":"two"}`), e.revision(web("1.0.0", map[string]string{
-			"values.schema.json": `{"properties":{"replicaCount":{"type":"integer"}}}`,
-		})), false)
-		wantFailure(t, err, deploy.ReasonInstallFailed, "/replicaCount must be integer, is string")
-		if got := writes(e.counter.take()); len(got) > 0 {
-			t.Errorf("writes %v", got)
-		}
-	})
-	t.Run("what never gets ready runs into the timeout, is named, and a fixed chart installs", func(t *testing.T) {
-		e := newEnv(t)
-		bad := e.target(`{"podAnnotations":{"kubelet.towline.dev/never-ready":"true"}}`, func(s *deploy.HelmReleaseSpec) {
-			s.Install = &deploy.Install{Timeout: &metav1.Duration{Duration: 2 * time.Second}}
-		})
-		start := time.Now()
-		extra := e.revision(web("1.0.0", map[string]string{"templates/extra.yaml": configMapNamed("extra")}))
-		_, err := e.run(t.Context(), bad, extra, false)
-		wantFailure(t, err, deploy.ReasonTimeout, "Deployment.apps/"+e.ns+"/web is not ready: 0 out of 1 expected pods are ready")
-		if took := time.Since(start); took > 15*time.Second {
-			t.Errorf("took %s", took)
-		}
-		wantEqual(t, "history", e.history(e.ns, "web"), "1:failed")
-		// A fresh installation, and still the pod annotation that only the failed revision had must go.
-		changes, err := e.run(t.Context(), e.target(""), e.revision(web("1.0.1", nil)), false)
-		e.must(err)
-		wantEqual(t, "history after the fix", e.history(e.ns, "web"), "1:failed 2:deployed")
-		if got := e.deployment("web").Spec.Template.Annotations; len(got) > 0 {
-			t.Errorf("pod annotations of the failed revision stay: %v", got)
-		}
-		wantEqual(t, "leftover of the failed revision", e.configMaps(e.ns), "web")
-		if len(changes) != 2 || changes[1].Action != deploy.ActionPrune || changes[1].Object.Name != "extra" {
-			t.Errorf("changes %v", changes)
-		}
-	})
-	t.Run("a failed upgrade keeps the release, cleans up if asked, and a fixed chart upgrades", func(t *testing.T) {
-		e := newEnv(t)
-		e.bring(e.target(""), e.revision(plain("1.0.0", map[string]string{"a": configMapNamed("a")})))
-		broken := map[string]string{"a": configMapNamed("a") + "immutable: false\nbinaryData: {junk: aGk=}\n", "b": configMapNamed("b"), "c": "apiVersion: v1\nkind: Service\nmetadata: {name: c}\nspec: {ports: [{port: 99999}]}\n"}
-		_, err := e.run(t.Context(), e.target(""), e.revision(plain("1.1.0", broken)), false)
-		wantFailure(t, err, deploy.ReasonUpgradeFailed, "99999")
-		wantEqual(t, "history", e.history(e.ns, "web"), "1:deployed 2:failed")
-		wantEqual(t, "objects after the failure", e.configMaps(e.ns), "a b")
-		cleanup := e.target("", func(s *deploy.HelmReleaseSpec) { s.Upgrade = &deploy.Upgrade{CleanupOnFail: true} })
-		e.must(e.set.CoreV1().ConfigMaps(e.ns).Delete(t.Context(), "b", metav1.DeleteOptions{}))
-		_, err = e.run(t.Context(), cleanup, e.revision(plain("1.1.1", broken)), false)
-		wantFailure(t, err, deploy.ReasonUpgradeFailed, "99999")
-		wantEqual(t, "objects after a failure with cleanup", e.configMaps(e.ns), "a")
-		e.bring(e.target(""), e.revision(plain("1.2.0", map[string]string{"a": configMapNamed("a")})))
-		wantEqual(t, "history after the fix", e.history(e.ns, "web"), "1:superseded 2:failed 3:failed 4:deployed")
-		a, err := e.set.CoreV1().ConfigMaps(e.ns).Get(t.Context(), "a", metav1.GetOptions{})
-		e.must(err)
-		if len(a.BinaryData) > 0 || a.Immutable != nil {
-			t.Errorf("fields of the failed revisions stay: %v", a)
-		}
-	})
-	t.Run("what an older revision has goes when a failed one is uninstalled", func(t *testing.T) {
-		e := newEnv(t)
-		e.bring(e.target(""), e.revision(plain("1.0.0", map[string]string{"a": configMapNamed("a")})))
-		_, err := e.run(t.Context(), e.target(""), e.revision(plain("1.1.0", map[string]string{
-			"b": configMapNamed("b"), "c": "apiVersion: v1\nkind: Service\nmetadata: {name: c}\nspec: {ports: [{port: 99999}]}\n",
-		})), false)
-		wantFailure(t, err, deploy.ReasonUpgradeFailed, "99999")
-		e.must(e.engine.Delete(t.Context(), e.target(""), nil))
-		wantEqual(t, "objects", e.configMaps(e.ns), "")
-		wantEqual(t, "history", e.history(e.ns, "web"), "release: not found")
-	})
-	t.Run("a release too large for a Secret is refused before any object is sent", func(t *testing.T) {
-		e := newEnv(t)
-		big := map[string]string{}
-		for i := range 3 {
-			noise := make([]byte, 350<<10) // does not compress
-			_, err := rand.Read(noise)
-			e.must(err)
-			name := fmt.Sprintf("big-%d", i)
-			big[name] = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + "}\nbinaryData: {a: " + base64.StdEncoding.EncodeToString(noise) + "}\n"
-		}
-		_, err := e.run(t.Context(), e.target(""), e.revision(plain("1.0.0", big)), false)
-		wantFailure(t, err, deploy.ReasonInstallFailed, "does not fit a Secret (1 MiB): its manifest is 140")
-		wantEqual(t, "objects", e.configMaps(e.ns), "")
-	})
-	t.Run("a corrupt record is named, not passed over", func(t *testing.T) {
-		e := newEnv(t)
-		e.bring(e.target(""), e.revision(plain("1.0.0", map[string]string{"a": configMapNamed("a")})))
-		s, err := e.set.CoreV1().Secrets(e.ns).Get(t.Context(), "sh.helm.release.v1.web.v1", metav1.GetOptions{})
-		e.must(err)
-		s.Data["release"] = []byte("H4sInonsense")
-		_, err = e.set.CoreV1().Secrets(e.ns).Update(t.Context(), s, metav1.UpdateOptions{})
-		e.must(err)
-		_, err = e.run(t.Context(), e.target(""), e.revision(plain("1.1.0", map[string]string{"a": configMapNamed("a")})), false)
-		wantFailure(t, err, deploy.ReasonUpgradeFailed, e.ns+"/sh.helm.release.v1.web.v1 cannot be decoded")
-	})
 }
 
 func TestRecordIsSlim(t *testing.T) {

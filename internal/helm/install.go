@@ -38,7 +38,7 @@ func (op *operation) bring(w deploy.Work, n note) ([]deploy.Change, error) {
 	}
 	var rel *release.Release
 	if n.decision.do == doInstall {
-		rel, err = op.install(w.Target, p, history, n.decision.replace)
+		rel, err = op.install(w.Target, p, n.decision.replace)
 	} else {
 		rel, err = op.upgrade(w.Target, p, history)
 	}
@@ -54,7 +54,7 @@ func (op *operation) bring(w deploy.Work, n note) ([]deploy.Change, error) {
 }
 
 // install runs Helm's install action, over what is uninstalled or never came to be if replace says so.
-func (op *operation) install(t deploy.Target, p *prepared, history []*release.Release, replace bool) (*release.Release, error) {
+func (op *operation) install(t deploy.Target, p *prepared, replace bool) (*release.Release, error) {
 	o := t.HelmRelease.Install
 	if o == nil {
 		o = &deploy.Install{}
