@@ -223,7 +223,7 @@ func TestPanics(t *testing.T) {
 	})
 	t.Run("leave their stack in the log", func(t *testing.T) {
 		found := logs.FilterMessage("an attempt panicked").All()
-		if len(found) != 1 || !strings.Contains(string(found[0].ContextMap()["stack"].(string)), "reconcile_test.go") {
+		if len(found) != 1 || !strings.Contains(found[0].ContextMap()["stack"].(string), "reconcile_test.go") {
 			t.Errorf("logged %v", found)
 		}
 	})

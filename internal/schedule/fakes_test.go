@@ -83,7 +83,7 @@ func newRunner() *fakeRunner {
 	return &fakeRunner{hold: map[deploy.Name]bool{}, fail: map[deploy.Name]error{}, changes: map[deploy.Name]int{}, running: map[deploy.Name]*attempt{}}
 }
 
-func (r *fakeRunner) begin(a *attempt, n deploy.Name, line string) (hold bool, err error, changes int) {
+func (r *fakeRunner) begin(a *attempt, n deploy.Name, line string) (hold bool, changes int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.running[n] != nil {
@@ -92,7 +92,7 @@ func (r *fakeRunner) begin(a *attempt, n deploy.Name, line string) (hold bool, e
 	r.log = append(r.log, line)
 	r.running[n] = a
 	r.most = max(r.most, len(r.running))
-	return r.hold[n], r.fail[n], r.changes[n]
+	return r.hold[n], r.changes[n], r.fail[n]
 }
 
 func (r *fakeRunner) finish(n deploy.Name) {
@@ -109,7 +109,7 @@ func (r *fakeRunner) Reconcile(ctx context.Context, w deploy.Work, progress depl
 		line += " full"
 	}
 	a := &attempt{ctx: ctx, work: w, progress: progress, done: make(chan error)}
-	hold, err, changes := r.begin(a, n, line)
+	hold, changes, err := r.begin(a, n, line)
 	defer r.finish(n)
 	if hold {
 		select {
@@ -138,7 +138,7 @@ func (r *fakeRunner) Delete(ctx context.Context, t deploy.Target, progress deplo
 	if t.HelmRelease != nil {
 		line += " release " + t.Release().Name
 	}
-	hold, err, _ := r.begin(a, n, line)
+	hold, _, err := r.begin(a, n, line)
 	defer r.finish(n)
 	if hold {
 		select {

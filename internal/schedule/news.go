@@ -76,9 +76,7 @@ func (l *loop) configure(targets []deploy.Target) {
 			t.forced = t.forced || (t.spec.Suspend && !spec.Suspend) // nobody looked meanwhile
 		}
 		t.spec = spec
-		if t.recorded() && !t.moved() {
-			t.rec.Target = remembered(spec) // so that what is deleted later is deleted by today's policy
-		}
+		t.follow()
 	}
 	for n, t := range s.targets {
 		if !here[n] && !t.gone {
@@ -117,7 +115,8 @@ func (l *loop) recall(t *target) {
 		return
 	}
 	delete(l.records, t.spec.Name)
-	t.rec, t.stored, t.full = rec, deploy.HashOf(rec), true
+	t.note(rec)
+	t.stored, t.full = t.hash, true
 	if len(rec.History) == 0 {
 		return
 	}
@@ -139,7 +138,9 @@ func (r recalled) Error() string { return string(r) }
 // adopt makes targets of the records that the config does not name, so that they are deleted.
 func (l *loop) adopt() {
 	for n, rec := range maps.All(l.records) {
-		t := &target{spec: rec.Target, gone: true, rec: rec, stored: deploy.HashOf(rec)}
+		t := &target{spec: rec.Target, gone: true}
+		t.note(rec)
+		t.stored = t.hash
 		l.state.targets[n] = t
 		l.log.Info("a recorded target is not in the config any more and will be deleted", zap.Stringer("target", n))
 	}
@@ -168,9 +169,7 @@ func (l *loop) remembered(r loaded) {
 	}
 	for _, t := range s.targets {
 		l.recall(t)
-		if t.recorded() && !t.moved() {
-			t.rec.Target = remembered(t.spec)
-		}
+		t.follow()
 	}
 	if s.configured {
 		l.adopt()

@@ -94,19 +94,24 @@ func (s *state) due(now time.Time, t *target) (start, time.Time) {
 
 // attemptDue reports whether a configured target is to be run now, and whether in full.
 func (s *state) attemptDue(now time.Time, t *target) (full, ok bool) {
-	want, known := s.want(t)
-	if t.spec.Suspend || !known || len(s.blockers(t)) > 0 {
+	if t.spec.Suspend {
 		return false, false
 	}
+	want, known := s.want(t)
 	switch {
+	case !known:
+		return false, false
 	case t.forced:
-		return true, true
+		full, ok = true, true
 	case t.failures > 0:
-		return t.full, !now.Before(t.retryAt) // news has reset failures
+		full, ok = t.full, !now.Before(t.retryAt) // news has reset failures
 	case t.attempted == nil || *t.attempted != want:
-		return t.full, true
+		full, ok = t.full, true
+	default:
+		full, ok = true, !t.checkAt.IsZero() && !now.Before(t.checkAt)
 	}
-	return true, !t.checkAt.IsZero() && !now.Before(t.checkAt)
+	// Last, since it costs most and hardly any target gets here.
+	return full, ok && len(s.blockers(t)) == 0
 }
 
 // look is when an idle target that has nothing to do may have.

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -19,7 +20,10 @@ func known(change func(s *state, a, b *target)) *state {
 	for _, spec := range []deploy.Target{entry(ks("a"), "s"), entry(hr("b"), "s", needs(ks("a")))} {
 		v := version{"sha256:1", spec.Hash}
 		rec := deploy.Record{Target: remembered(spec)}
-		s.targets[spec.Name] = &target{spec: spec, attempted: &v, ready: &v, checkAt: now.Add(time.Hour), rec: rec, stored: deploy.HashOf(rec)}
+		t := &target{spec: spec, attempted: &v, ready: &v, checkAt: now.Add(time.Hour)}
+		t.note(rec)
+		t.stored = t.hash
+		s.targets[spec.Name] = t
 	}
 	change(s, s.targets[ks("a")], s.targets[hr("b")])
 	s.arrange()
@@ -86,8 +90,11 @@ func TestNext(t *testing.T) {
 			b.rec.Target.HelmRelease = &deploy.HelmReleaseSpec{ReleaseName: "old"}
 			b.forced = true
 		}, decision{start: []start{{name: hr("b"), action: actionReplace}}, wake: now.Add(time.Hour)}},
-		{"stores a record that is behind", func(_ *state, a, _ *target) { a.rec.Intent = "x" }, decision{start: []start{{name: ks("a"), action: actionSave}}, wake: now.Add(time.Hour)}},
-		{"waits before it tries to store a record again", func(_ *state, a, _ *target) { a.rec.Intent, a.saveAt = "x", now.Add(time.Second) }, decision{wake: now.Add(time.Second)}},
+		{"stores a record that is behind", func(_ *state, a, _ *target) { a.note(deploy.Record{Target: a.rec.Target, Intent: "x"}) }, decision{start: []start{{name: ks("a"), action: actionSave}}, wake: now.Add(time.Hour)}},
+		{"waits before it tries to store a record again", func(_ *state, a, _ *target) {
+			a.note(deploy.Record{Target: a.rec.Target, Intent: "x"})
+			a.saveAt = now.Add(time.Second)
+		}, decision{wake: now.Add(time.Second)}},
 		{"starts no more than the limit, the longest idle first", func(s *state, a, _ *target) {
 			c := *a
 			c.spec = entry(ks("c"), "s")
@@ -106,5 +113,21 @@ func TestNext(t *testing.T) {
 				t.Error(d)
 			}
 		})
+	}
+}
+
+// An event must stay cheap with a thousand targets: each of them makes the scheduler ask next once.
+func BenchmarkNext(b *testing.B) {
+	s := known(func(s *state, a, _ *target) {
+		for i := range 1000 {
+			c := *a
+			c.spec.Name = ks(fmt.Sprint("t", i))
+			c.spec.DependsOn = []deploy.Name{ks("a")}
+			s.targets[c.spec.Name] = &c
+		}
+	})
+	b.ReportAllocs()
+	for b.Loop() {
+		next(now, s)
 	}
 }

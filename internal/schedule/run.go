@@ -78,6 +78,21 @@ func (l *loop) run(ctx context.Context) {
 			l.remembered(r)
 		case <-timer.C:
 		}
+		l.gather()
+	}
+}
+
+// gather takes what else has come in, so that many events at once make one decision.
+func (l *loop) gather() {
+	for {
+		select {
+		case <-l.inbox.signal:
+			l.read(l.inbox.take())
+		case r := <-l.results:
+			l.finished(r)
+		default:
+			return
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -56,8 +57,9 @@ type target struct {
 	// full: the next attempt has to compare with the cluster, since nobody knows what happened there. forced: and it starts now.
 	full, forced bool
 
-	// rec is what should be remembered; stored is the hash of what is, empty for nothing.
+	// rec is what should be remembered, and hash its hash; stored is the hash of what is, empty for nothing.
 	rec    deploy.Record
+	hash   string
 	stored string
 	// saveAt is when to try again to store rec after saveFailures in a row.
 	saveAt       time.Time
@@ -67,8 +69,21 @@ type target struct {
 // recorded reports whether there may be something to delete.
 func (t *target) recorded() bool { return t.stored != "" }
 
-// unsaved reports whether memory lags behind.
-func (t *target) unsaved() bool { return t.recorded() && deploy.HashOf(t.rec) != t.stored }
+// unsaved reports whether memory lags behind. It is asked for every target at every event, so it must not marshal anything.
+func (t *target) unsaved() bool { return t.recorded() && t.hash != t.stored }
+
+// note takes a record over.
+func (t *target) note(rec deploy.Record) { t.rec, t.hash = rec, deploy.HashOf(rec) }
+
+// follow lets the record follow a changed entry, so that what is deleted later is deleted by today's policy, unless the recorded release is another one.
+func (t *target) follow() {
+	if t.gone || !t.recorded() || t.moved() {
+		return
+	}
+	rec := t.rec
+	rec.Target = remembered(t.spec)
+	t.note(rec)
+}
 
 // moved reports whether running the spec would leave the recorded release behind: it has to be deleted first.
 func (t *target) moved() bool {
@@ -147,7 +162,7 @@ func (s *state) arrange() {
 	s.graph, s.cycle = graph.New(needs), nil
 	order, err := s.graph.Order()
 	if err != nil {
-		s.cycle, _ = err.(*graph.CycleError)
+		errors.As(err, &s.cycle) // the only error that Order has
 		order = order[:0]
 		for n := range s.targets {
 			order = append(order, n)

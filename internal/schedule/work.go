@@ -40,6 +40,7 @@ func (l *loop) start(now time.Time, st start) {
 	case actionDelete, actionReplace:
 		j.target = t.rec.Target
 		j.stage.phase = deploy.PhaseDeleting
+		t.ready, t.attempted, t.full = nil, nil, true // should it be wanted again, nobody knows how much is left
 	case actionSave:
 		j.stage.phase = t.last.Phase
 	}
@@ -135,7 +136,8 @@ func (l *loop) finished(r result) {
 	now := time.Now()
 	t := l.state.targets[r.job.name]
 	t.job = nil
-	t.rec, t.stored = r.rec, r.stored
+	t.note(r.rec)
+	t.stored = r.stored
 	l.touch(r.job.name)
 	l.saved(now, t, r.err)
 	switch r.job.action {
@@ -151,9 +153,7 @@ func (l *loop) finished(r result) {
 		l.state.arrange()
 		return
 	}
-	if !t.gone && t.recorded() && !t.moved() {
-		t.rec.Target = remembered(t.spec) // the spec may have changed meanwhile
-	}
+	t.follow() // the entry may have changed meanwhile
 }
 
 // saved notes whether the record was written, and when to try again.
@@ -215,8 +215,8 @@ func (l *loop) replaced(now time.Time, t *target, r result) {
 		return
 	}
 	t.reset()
-	t.rec = deploy.Record{Target: remembered(t.spec), History: t.rec.History}
-	t.ready, t.attempted = nil, nil
+	t.note(deploy.Record{Target: remembered(t.spec), History: t.rec.History})
+	t.full = false // there is nothing to compare with
 }
 
 // deleted notes how a deletion ended.
