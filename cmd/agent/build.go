@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/towline/towline/internal/artifact"
+	"github.com/towline/towline/internal/build"
+	"github.com/towline/towline/internal/config"
+	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/helm"
+	"github.com/towline/towline/internal/kube"
+)
+
+func newBuild() *cobra.Command {
+	var showSecrets bool
+	c := &cobra.Command{
+		Use:     "build TARGET",
+		GroupID: groupConfig,
+		Short:   "Render a target to stdout, as it would be applied",
+		Long: "Fetch the newest artifact of a target's source, render the target and print it. Nothing in the cluster changes; it is only asked for the secretRef of the\n" +
+			"source, if there is one. The data of Secrets is masked.",
+		Args: exactlyOne("target"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if _, err := deploy.ParseName(args[0], "", ""); err != nil {
+				return usageError{err}
+			}
+			settings, err := config.LoadAgent(c.Flags())
+			if err != nil {
+				return err
+			}
+			objects, err := render(c.Context(), settings, args[0])
+			if err != nil {
+				return err
+			}
+			return writeObjects(c.OutOrStdout(), objects, showSecrets)
+		},
+	}
+	config.AddFlags(c.Flags(), "config", "kubeconfig", "context", "cache-dir")
+	c.Flags().BoolVar(&showSecrets, "show-secrets", false, "print the data of Secrets too")
+	return c
+}
+
+// render fetches and renders one target of the config.
+func render(ctx context.Context, settings config.Agent, arg string) ([]*unstructured.Unstructured, error) {
+	cfg, err := config.Load(settings.Config)
+	if err != nil {
+		return nil, err
+	}
+	target, source, err := find(cfg, arg)
+	if err != nil {
+		return nil, err
+	}
+	credentials := pullSecrets{}
+	if source.Spec.SecretRef != nil {
+		restConfig, err := kube.Load(settings.Kubeconfig, settings.Context)
+		if err != nil {
+			return nil, err
+		}
+		clients, err := kube.New(restConfig)
+		if err != nil {
+			return nil, err
+		}
+		credentials.client = clients.Kubernetes
+	}
+	store := artifact.New(artifact.Options{CacheDir: settings.CacheDir, Credentials: credentials.keychain, UserAgent: "towline/" + version})
+	ctx, cancel := context.WithTimeout(ctx, source.Timeout)
+	defer cancel()
+	pin, err := store.Resolve(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	revision, err := store.Fetch(ctx, source, pin)
+	if err != nil {
+		return nil, err
+	}
+	if target.HelmRelease != nil {
+		return helm.Render(ctx, target, revision)
+	}
+	return build.Builder{}.Build(ctx, target, revision.Dir)
+}
+
+// find looks a target up in the config, with its source.
+func find(cfg *config.Config, arg string) (deploy.Target, deploy.Source, error) {
+	name, err := deploy.ParseName(arg, "", cfg.Namespace)
+	if err != nil {
+		return deploy.Target{}, deploy.Source{}, usageError{err}
+	}
+	if name.Kind == deploy.KindSource {
+		return deploy.Target{}, deploy.Source{}, usageError{errors.New("a source has nothing to render: name a kustomization or a helmrelease")}
+	}
+	t := slices.IndexFunc(cfg.Targets, func(t deploy.Target) bool { return t.Name == name })
+	if t < 0 {
+		var known []string
+		for _, t := range cfg.Targets {
+			known = append(known, t.Name.Short(cfg.Namespace))
+		}
+		return deploy.Target{}, deploy.Source{}, fmt.Errorf("%s is not in the config; it has: %s", arg, strings.Join(known, ", "))
+	}
+	target := cfg.Targets[t]
+	s := slices.IndexFunc(cfg.Sources, func(s deploy.Source) bool { return s.Name == target.Source })
+	if s < 0 {
+		return target, deploy.Source{}, fmt.Errorf("%s: its source %s is not in the config", arg, target.Source) // a validated config has it
+	}
+	return target, cfg.Sources[s], nil
+}
+
+// writeObjects prints objects as YAML documents.
+func writeObjects(w io.Writer, objects []*unstructured.Unstructured, showSecrets bool) error {
+	for _, u := range objects {
+		if !showSecrets && u.GetKind() == "Secret" && u.GroupVersionKind().Group == "" {
+			u = masked(u)
+		}
+		b, err := yaml.Marshal(u.Object)
+		if err != nil {
+			return fmt.Errorf("%s: %w", deploy.IDOf(u), err)
+		}
+		if _, err := fmt.Fprintf(w, "---\n%s", b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// masked is a copy of a Secret whose values nobody can read, or guess from their length.
+func masked(secret *unstructured.Unstructured) *unstructured.Unstructured {
+	const mask = "***"
+	out := secret.DeepCopy()
+	for _, field := range []string{"data", "stringData"} {
+		values, found, err := unstructured.NestedMap(out.Object, field)
+		if err != nil {
+			out.Object[field] = mask
+			continue
+		}
+		if !found {
+			continue
+		}
+		for k := range values {
+			values[k] = mask
+		}
+		out.Object[field] = values
+	}
+	return out
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/towline/towline/internal/artifact"
+	"github.com/towline/towline/internal/deploy"
+)
+
+// keptRevisions is how many revisions of a source stay in the cache: the one in force and the one before, which an attempt may still be reading.
+const keptRevisions = 2
+
+// cacheKeeper removes artifacts that nobody needs any more.
+type cacheKeeper struct {
+	store *artifact.Store
+	log   *zap.Logger
+	wake  chan struct{} // capacity 1: the latest news is enough
+
+	// mu guards held: the revisions of each source in the config, newest first; an empty list for one that has none yet.
+	mu   sync.Mutex
+	held map[deploy.Name][]deploy.Revision
+}
+
+func newCacheKeeper(store *artifact.Store, log *zap.Logger) *cacheKeeper {
+	return &cacheKeeper{store: store, log: log.Named("cache"), wake: make(chan struct{}, 1), held: map[deploy.Name][]deploy.Revision{}}
+}
+
+// set says which sources there are.
+func (k *cacheKeeper) set(sources []deploy.Source) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	before := k.held
+	k.held = make(map[deploy.Name][]deploy.Revision, len(sources))
+	for _, s := range sources {
+		k.held[s.Name] = before[s.Name]
+	}
+}
+
+// revised takes in a source's newest revision.
+func (k *cacheKeeper) revised(r deploy.Revision) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	kept, known := k.held[r.Source]
+	if !known || len(kept) > 0 && kept[0].Dir == r.Dir {
+		return
+	}
+	kept = append([]deploy.Revision{r}, kept...)
+	k.held[r.Source] = kept[:min(len(kept), keptRevisions)]
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// needed is what must stay; not complete while a source has no revision, since what it had before the restart may be all that there will be for a while.
+func (k *cacheKeeper) needed() (keep []deploy.Revision, complete bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, kept := range k.held {
+		if len(kept) == 0 {
+			return nil, false
+		}
+		keep = append(keep, kept...)
+	}
+	return keep, true
+}
+
+// run prunes after news, until ctx ends.
+func (k *cacheKeeper) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-k.wake:
+		}
+		keep, complete := k.needed()
+		if !complete {
+			continue
+		}
+		removed, err := k.store.Prune(keep)
+		if err != nil {
+			k.log.Warn("old artifacts could not be removed, tried again with the next revision", zap.Error(err))
+		} else if removed > 0 {
+			k.log.Debug("old artifacts removed", zap.Int("artifacts", removed))
+		}
+	}
+}

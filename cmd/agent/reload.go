@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"go.uber.org/zap"
+
+	"github.com/towline/towline/internal/config"
+	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/status"
+)
+
+// reloadRequest asks the goroutine that owns the config to read it again; the answer says what was wrong with it.
+type reloadRequest struct{ answer chan error }
+
+// reloadLoop reads the config again when its files change, on SIGHUP and on request. One goroutine does it, so that configs are adopted in order.
+func (a *agent) reloadLoop(ctx context.Context, requests <-chan reloadRequest, signals *signals) error {
+	changed := make(chan struct{}, 1) // latest wins: one pending reload reads everything
+	watch := make(chan error, 1)
+	go func() {
+		watch <- config.Watch(ctx, a.settings.Config, func() {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		})
+	}()
+	for {
+		select {
+		case err := <-watch:
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("watch the config: %w", err)
+		case <-changed:
+			a.reload("file changed", signals)
+		case <-signals.hangup:
+			a.reload("SIGHUP", signals)
+		case r := <-requests:
+			r.answer <- a.reload("asked to", signals)
+		case <-ctx.Done():
+			<-watch
+			return nil
+		}
+	}
+}
+
+// reload adopts the config if it is good; if it is not, what runs goes on and the error is shown.
+func (a *agent) reload(why string, signals *signals) error {
+	signals.notifyReloading()
+	defer signals.notifyReady()
+	cfg, err := config.Load(a.settings.Config)
+	if err == nil && cfg.Namespace != a.namespace {
+		err = fmt.Errorf("namespace changed from %s to %s: restart the agent for that", a.namespace, cfg.Namespace)
+	}
+	if err != nil {
+		a.board.ConfigFailed(err)
+		a.log.Error("config refused, the old one stays in force", zap.String("why", why), zap.Error(err))
+		return err
+	}
+	if cfg.Hash == a.current.Hash {
+		a.board.ConfigLoaded(cfg.Hash, len(cfg.Sources), len(cfg.Targets), now())
+		a.log.Info("config read again, nothing changed", zap.String("why", why))
+		return nil
+	}
+	a.adopt(cfg)
+	a.log.Info("config reloaded", zap.String("why", why), zap.Int("sources", len(cfg.Sources)), zap.Int("targets", len(cfg.Targets)))
+	return nil
+}
+
+// controls is what the status server may do to the agent.
+type controls struct {
+	agent   *agent
+	reloads chan<- reloadRequest
+}
+
+// Reload reads the config again and says what was wrong with it.
+func (c controls) Reload(ctx context.Context) error {
+	r := reloadRequest{answer: make(chan error, 1)}
+	select {
+	case c.reloads <- r:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-r.answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// errUnknown says that the config has no such entry.
+var errUnknown = fmt.Errorf("%w: not in the config (towline status lists what is)", status.ErrUnknown)
+
+// Reconcile runs a target, or polls a source, now.
+func (c controls) Reconcile(_ context.Context, name deploy.Name, withSource bool) error {
+	if name.Kind == deploy.KindSource {
+		if !c.agent.poller.Poke(name) {
+			return fmt.Errorf("%s: %w", name, errUnknown)
+		}
+		return nil
+	}
+	if withSource {
+		if x, ok := c.agent.board.Explain(name); ok {
+			c.agent.poller.Poke(x.Target.Source)
+		}
+	}
+	if !c.agent.scheduler.Reconcile(name) {
+		return fmt.Errorf("%s: %w", name, errUnknown)
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/towline/towline/internal/config"
+	"github.com/towline/towline/internal/deploy"
+)
+
+func now() time.Time { return time.Now() }
+
+func newRun() *cobra.Command {
+	var once bool
+	c := &cobra.Command{
+		Use:     "run",
+		GroupID: groupAgent,
+		Short:   "Run the agent",
+		Long: "Run the agent until it is told to stop (SIGTERM, Ctrl-C); a second signal ends it at once. The config is read again when it changes and on SIGHUP.\n\n" +
+			"With --once every source is polled and every target brought to its state one time; the exit code is 0 if all of them are Ready.",
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			settings, err := config.LoadAgent(c.Flags())
+			if err != nil {
+				return err
+			}
+			log, err := newLogger(settings.LogLevel, settings.LogFormat)
+			if err != nil {
+				return usageError{err}
+			}
+			defer func() { _ = log.Sync() }() // stderr cannot always be synced, and there is nowhere to say so
+			cfg, err := config.Load(settings.Config)
+			if err != nil {
+				return err
+			}
+			a, err := newAgent(settings, cfg, log)
+			if err != nil {
+				return err
+			}
+			if once {
+				return a.once(c.Context(), c.OutOrStdout())
+			}
+			s := newSignals()
+			defer s.stop()
+			return a.run(c.Context(), s)
+		},
+	}
+	config.AddFlags(c.Flags())
+	c.Flags().BoolVar(&once, "once", false, "bring every target to its state one time and exit")
+	return c
+}
+
+// once polls every source and lets every target settle. What failed is told in the table; errSilent then is the exit code.
+func (a *agent) once(ctx context.Context, out io.Writer) error {
+	if err := a.awaitCluster(ctx); err != nil {
+		return err
+	}
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	scheduler := make(chan error, 1)
+	go func() { scheduler <- a.scheduler.Run(running) }()
+	if err := a.poller.PollOnce(ctx); err != nil {
+		a.log.Error("some sources could not be polled", zap.Error(err))
+	}
+	targets, err := a.scheduler.Settle(ctx)
+	stop()
+	if runErr := ignoreCancel(<-scheduler); err == nil {
+		err = runErr
+	}
+	if err != nil {
+		return fmt.Errorf("run once: %w", err)
+	}
+	if err := writeTargets(out, targets, a.namespace); err != nil {
+		return err
+	}
+	for _, t := range targets {
+		if t.Phase != deploy.PhaseReady && t.Phase != deploy.PhaseSuspended {
+			return errSilent
+		}
+	}
+	return nil
+}
