@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -86,10 +87,8 @@ func (n *Name) UnmarshalText(b []byte) error {
 // the kind mandatory. The error says what was expected.
 func ParseName(s string, kind Kind, namespace string) (Name, error) {
 	parts := strings.Split(s, "/")
-	for _, p := range parts {
-		if p == "" {
-			return Name{}, fmt.Errorf("%q is not a reference: want name, kind/name or kind/namespace/name", s)
-		}
+	if slices.Contains(parts, "") {
+		return Name{}, fmt.Errorf("%q is not a reference: want name, kind/name or kind/namespace/name", s)
 	}
 	n := Name{Kind: kind, Namespace: namespace, Name: parts[len(parts)-1]}
 	switch len(parts) {
