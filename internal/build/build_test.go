@@ -217,6 +217,9 @@ func TestBuildRefuses(t *testing.T) {
 		{"a patch for nothing that is there", files{"a.yaml": configMap("a")}, deploy.KustomizationSpec{Patches: []deploy.Patch{{Patch: deployment}}}, `kustomize: no resource matches strategic merge patch "Deployment.v1.apps/web.[noNs]": no matches for Id Deployment.v1.apps/web.[noNs]; failed to find unique target for patch Deployment.v1.apps/web.[noNs]`},
 		{"a cycle of bases", files{"a/kustomization.yaml": "resources: [../b]", "b/kustomization.yaml": "resources: [../a]"}, deploy.KustomizationSpec{Path: "a"}, "cycle detected"},
 		{"a patch that is none, without showing it", files{"a.yaml": secret}, deploy.KustomizationSpec{Patches: []deploy.Patch{{Patch: `[{"op": "what", "value": "canary-4711"}]`, Target: &deploy.Selector{Kind: "Secret"}}}}, "kustomize: "},
+		{"a patch that is not YAML, without showing it", files{"a.yaml": secret}, deploy.KustomizationSpec{Patches: []deploy.Patch{{Patch: "{}"}, {Patch: "a: [canary-4711\n"}}}, "patch 2 of the spec is not YAML: yaml: line 1: did not find expected ',' or ']'"},
+		{"a patch that is something else, without showing it", files{"a.yaml": secret}, deploy.KustomizationSpec{Patches: []deploy.Patch{{Patch: "password: canary-4711", Target: &deploy.Selector{Kind: "Secret"}}}}, "kustomize: "},
+		{"a generator that wants what is not the artifact's", files{"kustomization.yaml": "configMapGenerator: [{name: g, files: [../overlay/kustomization.yaml]}]"}, deploy.KustomizationSpec{}, "/overlay/kustomization.yaml is outside of the artifact"},
 		{"a literal that is none, without showing it", files{"kustomization.yaml": "secretGenerator: [{name: s, literals: [canary-4711]}]"}, deploy.KustomizationSpec{}, "kustomize: "},
 		{"a value of the wrong type, without showing it", files{"a.yaml": strings.Replace(secret, "{name: s}", "canary-4711", 1)}, deploy.KustomizationSpec{}, "a.yaml: "},
 	} {

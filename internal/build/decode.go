@@ -110,14 +110,18 @@ func errNotObject(why string) error {
 const maxError = 400
 
 // revealing are the beginnings of what libraries print of the objects, patches and literals that they fail on; these may be secret.
-var revealing = []string{"\n", "{", "[op", "op:", "apiVersion", "kind:", "!!", "`", "literal source"}
+var revealing = []string{"\n", "{", "[op", "op:", "apiVersion", "kind:", "!!", "`", "literal source", "from ["}
 
 // tried is how kustomize's errors begin for each folder that it entered: that it tried to read it as a file first.
 var tried = regexp.MustCompile(`(accumulating resources: )?accumulation err='accumulating resources from '[^']*': ` + errFolder.Error() + `': `)
 
+// overlayName is the folder of the generated kustomization file, different in each build: an error must not be.
+var overlayName = regexp.MustCompile(`/overlay-[A-Z2-7]{26}`)
+
 // discreet is an error of a YAML library or of kustomize without what it quotes of the content.
 func discreet(err error) error {
 	text := tried.ReplaceAllString(err.Error(), "")
+	text = overlayName.ReplaceAllString(text, "the spec")
 	text = strings.ReplaceAll(text, artifactDir+"/", "")
 	text = strings.ReplaceAll(text, artifactDir, "the artifact's root")
 	text = strings.ReplaceAll(text, "MalformedYAMLError: ", "")

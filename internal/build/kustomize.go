@@ -60,6 +60,12 @@ func overlay(s *deploy.KustomizationSpec, entries []string) ([]byte, error) {
 			k[key] = value
 		}
 	}
+	for i, p := range s.Patches {
+		var content any
+		if err := yaml.Unmarshal([]byte(p.Patch), &content); err != nil {
+			return nil, fmt.Errorf("patch %d of the spec is not YAML: %w", i+1, discreet(err))
+		}
+	}
 	if len(s.Patches) > 0 {
 		k["patches"] = s.Patches
 	}
@@ -115,5 +121,5 @@ func safely(v *view) (m resmap.ResMap, err error) {
 	}()
 	// The file system is the artifact and nothing else, so that the restriction to the kustomization's own folder, which would forbid ../shared.yaml, is not needed.
 	opts := &krusty.Options{Reorder: krusty.ReorderOptionNone, LoadRestrictions: types.LoadRestrictionsNone, PluginConfig: types.DisabledPluginConfig()}
-	return krusty.MakeKustomizer(opts).Run(v, overlayDir)
+	return krusty.MakeKustomizer(opts).Run(v, v.overlayDir)
 }

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,12 +14,9 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
-// Where kustomize sees things: the artifact, and beside it the one generated kustomization file that stands on top.
-const (
-	artifactDir = "/artifact"
-	overlayDir  = "/overlay"
-	overlayFile = overlayDir + "/kustomization.yaml"
-)
+// artifactDir is where kustomize sees the artifact. Beside it, in a folder whose name an artifact cannot guess, stands the one generated kustomization file: it
+// holds the spec's patches, which are not the artifact's to read.
+const artifactDir = "/artifact"
 
 // errReadOnly answers every wish of kustomize to write; a build has none.
 var errReadOnly = errors.New("a build does not write")
@@ -30,8 +28,10 @@ var errFolder = errors.New("is a folder")
 type view struct {
 	root *os.Root
 	// real is the artifact's folder without links.
-	real    string
-	overlay []byte
+	real string
+	// overlay is the content of the generated kustomization file, overlayFile in overlayDir.
+	overlay                 []byte
+	overlayDir, overlayFile string
 }
 
 var _ filesys.FileSystem = (*view)(nil)
@@ -45,7 +45,8 @@ func newView(root *os.Root, dir string) (*view, error) {
 		_ = root.Close() // nothing was written
 		return nil, fmt.Errorf("open the unpacked artifact: %w", err)
 	}
-	return &view{root: root, real: real}, nil
+	top := "/overlay-" + rand.Text()
+	return &view{root: root, real: real, overlayDir: top, overlayFile: path.Join(top, konfig.DefaultKustomizationFileName())}, nil
 }
 
 func (v *view) close() { _ = v.root.Close() } // nothing was written
@@ -102,10 +103,10 @@ func (v *view) kustomizationFile(dir string) (string, error) {
 // CleanedAbs splits a path into its folder, without links, and the file in it.
 func (v *view) CleanedAbs(p string) (filesys.ConfirmedDir, string, error) {
 	switch path.Clean("/" + p) {
-	case overlayDir:
-		return overlayDir, "", nil
-	case overlayFile:
-		return overlayDir, path.Base(overlayFile), nil
+	case v.overlayDir:
+		return filesys.ConfirmedDir(v.overlayDir), "", nil
+	case v.overlayFile:
+		return filesys.ConfirmedDir(v.overlayDir), path.Base(v.overlayFile), nil
 	}
 	rel, ok := relative(p)
 	if !ok {
@@ -124,7 +125,7 @@ func (v *view) CleanedAbs(p string) (filesys.ConfirmedDir, string, error) {
 
 // ReadFile reads a file of the artifact, or the overlay.
 func (v *view) ReadFile(p string) ([]byte, error) {
-	if path.Clean("/"+p) == overlayFile {
+	if path.Clean("/"+p) == v.overlayFile {
 		return v.overlay, nil
 	}
 	rel, ok := relative(p)
@@ -153,7 +154,7 @@ func (v *view) Open(p string) (filesys.File, error) {
 // Exists reports whether there is something at a path.
 func (v *view) Exists(p string) bool {
 	switch path.Clean("/" + p) {
-	case overlayDir, overlayFile:
+	case v.overlayDir, v.overlayFile:
 		return true
 	}
 	_, err := v.stat(p)
@@ -162,7 +163,7 @@ func (v *view) Exists(p string) bool {
 
 // IsDir reports whether there is a folder at a path.
 func (v *view) IsDir(p string) bool {
-	if path.Clean("/"+p) == overlayDir {
+	if path.Clean("/"+p) == v.overlayDir {
 		return true
 	}
 	info, err := v.stat(p)
