@@ -9,6 +9,7 @@ import (
 )
 
 func TestApply(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	inv := "/api/v1/namespaces/" + w.ns + "/configmaps"
 	a, b := inv+"/a", inv+"/b"
@@ -56,7 +57,9 @@ func TestApply(t *testing.T) {
 	})
 	t.Run("what the artifact drops is pruned after the rest is applied", func(t *testing.T) {
 		w.text = w.configMap("a", "3")
-		got := w.counted(func() { wantEqual(t, "changes", w.converge(false), []string{"apply ConfigMap/NS/a", "prune ConfigMap/NS/b"}) })
+		got := w.counted(func() {
+			wantEqual(t, "changes", w.converge(false), []string{"apply ConfigMap/NS/a", "prune ConfigMap/NS/b"})
+		})
 		wantEqual(t, "writes in order", writes(got), []string{"PUT " + inv + "/towline-inventory.kustomization.apps.web", "PATCH " + a, "DELETE " + b,
 			"PUT " + inv + "/towline-inventory.kustomization.apps.web"})
 		wantEqual(t, "value", w.value("b"), "")

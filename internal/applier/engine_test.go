@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -235,5 +236,12 @@ func wantFailure(t testing.TB, err error, reason string, degraded bool, text ...
 		if !strings.Contains(err.Error(), s) {
 			t.Fatalf("error does not say %q: %v", s, err)
 		}
+	}
+}
+
+func respond(r *http.Request, code int, body string) *http.Response {
+	return &http.Response{
+		StatusCode: code, Status: http.StatusText(code), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
+		Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)),
 	}
 }

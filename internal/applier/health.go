@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
 )
 
@@ -19,7 +20,25 @@ func healthOf(u *unstructured.Unstructured) health {
 	if err != nil {
 		return health{status.InProgressStatus, fmt.Sprintf("its status cannot be read: %v", err)}
 	}
+	if r.Status == status.CurrentStatus && jobRuns(u) {
+		return health{status.InProgressStatus, r.Message}
+	}
 	return health{r.Status, r.Message}
+}
+
+// jobRuns reports whether a Job has neither completed nor been suspended. To kstatus a Job is current from its start on; who waits for one wants its end, as Flux does.
+func jobRuns(u *unstructured.Unstructured) bool {
+	if u.GroupVersionKind().GroupKind() != (schema.GroupKind{Group: "batch", Kind: "Job"}) {
+		return false
+	}
+	conditions, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions") // of another shape: no condition that could end the wait
+	for _, c := range conditions {
+		c, _ := c.(map[string]any)
+		if (c["type"] == "Complete" || c["type"] == "Suspended") && c["status"] == "True" {
+			return false
+		}
+	}
+	return true
 }
 
 func (h health) String() string {

@@ -141,6 +141,7 @@ func (n *note) decideApply(known entries, live map[object.ObjMetadata]seen) []de
 			c.Action, c.Reason = drifted(before, live[id])
 		}
 		if c.Reason == "" {
+			delete(n.render.invalid, id) // nothing is to be sent, so nothing stands in the way
 			continue
 		}
 		if c.Reason == reasonMissing {

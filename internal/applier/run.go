@@ -159,6 +159,9 @@ func (r *run) queue(c client) []taskrunner.Task {
 // order and their inventory stay cli-utils'. The error is what ended the run early: the context, or an inventory that could not be written. What befell objects is in results.
 func (r *run) do(ctx context.Context) error {
 	var stopped error
+	if r.destroy { // cli-utils' queue for it does not begin with the inventory
+		stopped = r.begin(ctx)
+	}
 	for _, t := range r.queue(client{run: r, ctx: ctx}) {
 		switch t := t.(type) {
 		case *task.InvAddTask:
@@ -200,16 +203,18 @@ func (r *run) start(t taskrunner.Task) error {
 	return (<-r.tasks.TaskChannel()).Err
 }
 
-// begin writes into the inventory what is about to be sent: with new objects a crash leaves no orphan, and with changed ones nobody believes afterwards that the
-// cluster still has what was recorded.
+// begin writes into the inventory what is about to be touched: with new objects a crash leaves no orphan, and with changed or deleted ones nobody believes
+// afterwards that the cluster still has what was recorded.
 func (r *run) begin(ctx context.Context) error {
-	if len(r.note.apply) == 0 {
-		return nil
-	}
 	err := r.engine.store.update(ctx, r.info, func(es entries) {
 		for id, before := range r.note.apply {
 			if r.results[id].err == nil { // the invalid ones are never sent
 				es.put(id, entry{uid: before.uid})
+			}
+		}
+		for _, v := range r.note.drop {
+			if e, ok := es[v.id]; ok && v.fate != fateKeep {
+				es.put(v.id, entry{uid: e.uid, kept: e.kept})
 			}
 		}
 	})
