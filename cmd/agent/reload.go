@@ -29,18 +29,18 @@ func (a *agent) reloadLoop(ctx context.Context, requests <-chan reloadRequest, s
 	for {
 		select {
 		case err := <-watch:
-			if ctx.Err() != nil {
-				return nil
+			if ctx.Err() == nil {
+				return fmt.Errorf("watch the config: %w", err)
 			}
-			return fmt.Errorf("watch the config: %w", err)
+			return nil //nolint:nilerr // it ended because the agent does
 		case <-changed:
-			a.reload("file changed", signals)
+			_ = a.reload("file changed", signals) // said and shown there: nobody waits for the answer
 		case <-signals.hangup:
-			a.reload("SIGHUP", signals)
+			_ = a.reload("SIGHUP", signals) // as above
 		case r := <-requests:
 			r.answer <- a.reload("asked to", signals)
 		case <-ctx.Done():
-			<-watch
+			<-watch // it ends with ctx, and what it says then is not news
 			return nil
 		}
 	}
@@ -61,7 +61,7 @@ func (a *agent) reload(why string, signals *signals) error {
 	}
 	if cfg.Hash == a.current.Hash {
 		a.board.ConfigLoaded(cfg.Hash, len(cfg.Sources), len(cfg.Targets), now())
-		a.log.Info("config read again, nothing changed", zap.String("why", why))
+		a.log.Debug("config read again, nothing changed", zap.String("why", why))
 		return nil
 	}
 	a.adopt(cfg)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deploy"
@@ -64,9 +63,7 @@ func (a *agent) once(ctx context.Context, out io.Writer) error {
 	defer stop()
 	scheduler := make(chan error, 1)
 	go func() { scheduler <- a.scheduler.Run(running) }()
-	if err := a.poller.PollOnce(ctx); err != nil {
-		a.log.Error("some sources could not be polled", zap.Error(err))
-	}
+	failedPolls := a.poller.PollOnce(ctx)
 	targets, err := a.scheduler.Settle(ctx)
 	stop()
 	if runErr := ignoreCancel(<-scheduler); err == nil {
@@ -77,6 +74,9 @@ func (a *agent) once(ctx context.Context, out io.Writer) error {
 	}
 	if err := writeTargets(out, targets, a.namespace); err != nil {
 		return err
+	}
+	if failedPolls != nil { // a target may be Ready all the same, at the revision before
+		return failedPolls
 	}
 	for _, t := range targets {
 		if t.Phase != deploy.PhaseReady && t.Phase != deploy.PhaseSuspended {

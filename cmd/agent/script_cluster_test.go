@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os/exec"
 	"strings"
 	"time"
@@ -117,7 +118,7 @@ func (w *world) check(ts *testscript.TestScript, args []string) error {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return fmt.Errorf("still there (%v)", err)
+		return fmt.Errorf("still there: %w", err)
 	case "field":
 		u, err := w.get(args[1])
 		if err != nil {
@@ -222,7 +223,7 @@ func cmdHeads(ts *testscript.TestScript, _ bool, args []string) {
 	time.Sleep(period) // the claim is about a stretch of time: nothing to await
 	heads := 0
 	for _, r := range w.registry.Requests() {
-		if r.Method != "HEAD" || !strings.Contains(r.Path, args[0]) {
+		if r.Method != http.MethodHead || !strings.Contains(r.Path, args[0]) {
 			w.fail(ts, "not a HEAD: %s %s", r.Method, r.Path)
 		}
 		heads++

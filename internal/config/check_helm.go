@@ -1,16 +1,10 @@
 package config
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/towline/towline/internal/deploy"
 )
-
-// maxReleaseName is Helm's limit in characters: 63 of a label less what charts append.
-const maxReleaseName = 53
 
 func (e *entry) checkHelmRelease(h *deploy.HelmReleaseSpec) {
 	e.checkDuration("interval", h.Interval)
@@ -42,22 +36,9 @@ func (e *entry) checkReleaseName(name string) {
 		if _, written := e.places["releaseName"]; written {
 			e.bad("releaseName", "is empty: drop it for the default, [targetNamespace-]name")
 		}
-	case len(name) > maxReleaseName:
-		e.bad("releaseName", "%q has %d characters: Helm allows %d", name, len(name), maxReleaseName)
+	case len(name) > deploy.MaxReleaseName:
+		e.bad("releaseName", "%q has %d characters: Helm allows %d", name, len(name), deploy.MaxReleaseName)
 	case len(validation.IsDNS1123Subdomain(name)) > 0:
 		e.bad("releaseName", "%q is not a release name: want lower-case letters, digits, - and ., with a letter or digit at both ends", name)
 	}
-}
-
-// defaultReleaseName is [targetNamespace-]name as in Flux: what is too long keeps 40 characters and gets 12 hex digits of its SHA-256.
-func defaultReleaseName(targetNamespace, name string) string {
-	if targetNamespace != "" {
-		name = targetNamespace + "-" + name
-	}
-	if len(name) <= maxReleaseName {
-		return name
-	}
-	const hexDigits = 12
-	sum := sha256.Sum256([]byte(name))
-	return name[:maxReleaseName-hexDigits-1] + "-" + hex.EncodeToString(sum[:])[:hexDigits]
 }

@@ -69,9 +69,8 @@ func fillHelmRelease(h *deploy.HelmReleaseSpec, name deploy.Name) {
 	fillDuration(&h.Interval, defaultInterval)
 	fillDuration(&h.RetryInterval, h.Interval.Duration)
 	fillDuration(&h.Timeout, defaultTargetTimeout)
-	fill(&h.ReleaseName, defaultReleaseName(h.TargetNamespace, name.Name))
-	fill(&h.TargetNamespace, name.Namespace)
-	fill(&h.StorageNamespace, name.Namespace)
+	id := deploy.Target{Name: name, HelmRelease: h}.Release()
+	h.ReleaseName, h.TargetNamespace, h.StorageNamespace = id.Name, id.Namespace, id.Storage
 	if h.MaxHistory == nil {
 		n := defaultMaxHistory
 		h.MaxHistory = &n

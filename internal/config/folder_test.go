@@ -158,18 +158,3 @@ func TestExampleShowsEveryField(t *testing.T) {
 		check(fieldsBelow(top.typ))
 	}
 }
-
-func TestReleaseNamesAreThoseOfFlux(t *testing.T) {
-	long := strings.Repeat("x", 60)
-	for _, c := range []struct{ namespace, name, want string }{
-		{"", "podinfo", "podinfo"},
-		{"apps", "podinfo", "apps-podinfo"},
-		{"", long[:53], long[:53]},
-		// printf '%s' xxx… | sha256sum
-		{"", long, long[:40] + "-42f2d9733566"},
-	} {
-		if got := defaultReleaseName(c.namespace, c.name); got != c.want || len(got) > maxReleaseName {
-			t.Errorf("%q, %q: got %q, want %q", c.namespace, c.name, got, c.want)
-		}
-	}
-}

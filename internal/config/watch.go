@@ -26,10 +26,16 @@ const maxLinks = 40
 
 // Watch calls changed each time that the content of the config at path has changed, until the context ends; then it returns nil. What counts is
 // content: touching a file, or replacing it by an equal one, is no change, and a config that disappears is one. The path may be a file or a folder and
-// need not exist yet. changed is called from one goroutine at a time, and not for what was there when Watch began: begin before the first Load.
-// Watch blocks and leaves no goroutine behind.
+// need not exist yet. changed is called from one goroutine at a time, and once at the beginning, as soon as nothing can be missed any more: what changed
+// between the caller's first Load and then is noticed too. Watch blocks and leaves no goroutine behind.
 func Watch(ctx context.Context, path string, changed func()) error {
-	return watchLooks(ctx, path, changed, func() {})
+	begun := false
+	return watchLooks(ctx, path, changed, func() {
+		if !begun {
+			begun = true
+			changed()
+		}
+	})
 }
 
 // watchLooks is Watch; it calls looked after each look at the content, the first of which is the one that later ones are compared with.

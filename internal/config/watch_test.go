@@ -235,10 +235,13 @@ func TestWatchOfAConfigMap(t *testing.T) {
 	}
 }
 
-func TestWatchEndsWithItsContext(t *testing.T) {
+func TestWatchCallsOnceAtTheBeginningAndEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := Watch(ctx, t.TempDir(), func() {}); err != nil {
+	calls := 0
+	if err := Watch(ctx, t.TempDir(), func() { calls++; cancel() }); err != nil {
 		t.Fatal(err)
+	}
+	if calls != 1 {
+		t.Errorf("%d calls, want 1", calls)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"encoding/hex"
 )
 
-// maxReleaseName is Helm's limit for a release's name, in bytes.
-const maxReleaseName = 53
+// MaxReleaseName is Helm's limit for a release's name, in bytes: 63 of a label less what charts append.
+const MaxReleaseName = 53
 
 // ReleaseID says which Helm release a target is: two targets with equal ids are the same release.
 type ReleaseID struct {
@@ -39,7 +39,7 @@ func (t Target) Release() ReleaseID {
 
 // shortReleaseName shortens a name that Helm would refuse as Flux does: 40 characters, a dash and 12 hex digits of the SHA-256 of the whole.
 func shortReleaseName(name string) string {
-	if len(name) <= maxReleaseName {
+	if len(name) <= MaxReleaseName {
 		return name
 	}
 	sum := sha256.Sum256([]byte(name))

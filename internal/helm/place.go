@@ -1,18 +1,9 @@
 package helm
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"time"
 
 	"github.com/towline/towline/internal/deploy"
-)
-
-// The longest release name that Helm takes, and how a longer one is cut, in bytes. Same rule as Flux, so that a release changes hands without a new name.
-const (
-	maxReleaseName = 53
-	cutReleaseName = 40
-	hashDigits     = 12
 )
 
 // defaultMaxHistory is how many revisions are kept where the target does not say. Same as Flux.
@@ -31,30 +22,8 @@ func (p place) id() deploy.ObjectID {
 }
 
 func placeOf(t deploy.Target) place {
-	s := t.HelmRelease
-	p := place{name: s.ReleaseName, storage: s.StorageNamespace, namespace: s.TargetNamespace}
-	if p.name == "" {
-		p.name = releaseName(s.TargetNamespace, t.Name.Name)
-	}
-	if p.storage == "" {
-		p.storage = t.Name.Namespace
-	}
-	if p.namespace == "" {
-		p.namespace = t.Name.Namespace
-	}
-	return p
-}
-
-// releaseName is [targetNamespace-]name, and where that is too long its beginning and a hash of it.
-func releaseName(targetNamespace, name string) string {
-	if targetNamespace != "" {
-		name = targetNamespace + "-" + name
-	}
-	if len(name) <= maxReleaseName {
-		return name
-	}
-	sum := sha256.Sum256([]byte(name))
-	return name[:cutReleaseName] + "-" + hex.EncodeToString(sum[:])[:hashDigits]
+	id := t.Release()
+	return place{name: id.Name, storage: id.Storage, namespace: id.Namespace}
 }
 
 func maxHistory(t deploy.Target) int {

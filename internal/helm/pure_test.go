@@ -14,22 +14,6 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-func TestReleaseName(t *testing.T) {
-	for _, tc := range []struct{ name, namespace, entry, want string }{
-		{"is the entry's name", "", "podinfo", "podinfo"},
-		{"begins with an explicit target namespace", "prod", "podinfo", "prod-podinfo"},
-		{"of 53 characters stays", "", strings.Repeat("a", 53), strings.Repeat("a", 53)},
-		// The rule of Flux, byte for byte: the hash is what sha256sum says of the 54 characters.
-		{"of more is cut and hashed", "", strings.Repeat("a", 54), strings.Repeat("a", 40) + "-" + "a3f01b693925"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			if got := releaseName(tc.namespace, tc.entry); got != tc.want {
-				t.Errorf("got %s, want %s", got, tc.want)
-			}
-		})
-	}
-}
-
 func TestPlace(t *testing.T) {
 	target := deploy.Target{Name: deploy.Name{Kind: deploy.KindHelmRelease, Namespace: "apps", Name: "web"}, HelmRelease: &deploy.HelmReleaseSpec{}}
 	if got, want := placeOf(target), (place{name: "web", storage: "apps", namespace: "apps"}); got != want {

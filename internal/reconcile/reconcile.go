@@ -83,6 +83,9 @@ func (r *Reconciler) Delete(ctx context.Context, t deploy.Target, progress deplo
 	bounded, cancel := context.WithTimeout(ctx, limit(t))
 	defer cancel()
 	_, out.Err = r.guard(t.Name, func() ([]deploy.Change, error) {
+		if t.Suspend {
+			return nil, nil // as in Flux: what a suspended target put into the cluster stays, and is nobody's from now on
+		}
 		engine, err := r.engine(t.Name)
 		if err != nil {
 			return nil, err

@@ -202,6 +202,14 @@ func TestDelete(t *testing.T) {
 			t.Errorf("outcome %+v", out)
 		}
 	})
+	t.Run("leaves what a suspended target put into the cluster alone", func(t *testing.T) {
+		r, _ := reconciler(&engine{delete: func(context.Context) error { return errors.New("it was asked to delete") }})
+		target := work(deploy.KindHelmRelease).Target
+		target.Suspend = true
+		if out := r.Delete(t.Context(), target, nil); out.Phase != deploy.PhaseReady || out.Err != nil {
+			t.Errorf("outcome %+v", out)
+		}
+	})
 	for kind, reason := range map[deploy.Kind]string{deploy.KindKustomization: deploy.ReasonPruneFailed, deploy.KindHelmRelease: deploy.ReasonUninstallFailed} {
 		t.Run("has the reason "+reason+" for a "+kind.Word(), func(t *testing.T) {
 			r, _ := reconciler(&engine{delete: func(context.Context) error { return errors.New("no") }})

@@ -119,6 +119,6 @@ func serve(ctx context.Context, ln net.Listener, h http.Handler, log *zap.Logger
 	if err := srv.Shutdown(grace); err != nil {
 		log.Warn("requests were cut off at the stop", zap.Stringer("address", ln.Addr()), zap.Error(errors.Join(err, srv.Close())))
 	}
-	<-served
+	<-served // http.ErrServerClosed: the stop was ours
 	return nil
 }

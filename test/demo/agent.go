@@ -88,7 +88,7 @@ func (d *demo) alive() error {
 	case err := <-d.agentDone:
 		d.agentDone <- err
 		b, _ := os.ReadFile(d.logFile()) // nothing to show is shown as nothing
-		return fmt.Errorf("the agent ended (%v):\n%s", err, b[max(0, len(b)-2000):])
+		return fmt.Errorf("the agent ended (%w):\n%s", err, b[max(0, len(b)-2000):])
 	default:
 		return nil
 	}

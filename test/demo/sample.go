@@ -42,22 +42,22 @@ func files(folder string) map[string]string {
 	return out
 }
 
-// publishManifests pushes the sample's manifests with the given image tag as tag latest, with or without the banner, and returns the digest.
-func publishManifests(r *testenv.Registry, image string, banner bool) string {
+// publishManifests pushes the sample's manifests with the given image tag as tag latest, with or without the banner.
+func publishManifests(r *testenv.Registry, image string, banner bool) {
 	m := files("manifests")
 	m["deployment.yaml"] = strings.ReplaceAll(m["deployment.yaml"], "podinfo:"+firstImage, "podinfo:"+image)
 	if !banner {
 		delete(m, bannerFile)
 	}
-	return r.PushFiles(manifestsRepo, "latest", m, map[string]string{
+	r.PushFiles(manifestsRepo, "latest", m, map[string]string{
 		"org.opencontainers.image.revision": image,
 		"org.opencontainers.image.source":   "https://github.com/stefanprodan/podinfo",
 	})
 }
 
-// publishChart pushes a version of the sample's chart and returns the digest.
-func publishChart(r *testenv.Registry, version string) string {
-	return r.PushChart(chartRepo, version, testenv.Chart("podinfo", version, files("chart")))
+// publishChart pushes a version of the sample's chart.
+func publishChart(r *testenv.Registry, version string) {
+	r.PushChart(chartRepo, version, testenv.Chart("podinfo", version, files("chart")))
 }
 
 // agentConfig is the config for a registry at host.
