@@ -17,11 +17,12 @@ help: ## show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build the agent into bin/towline
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/towline ./cmd/agent
+	@$(GO) run ./test/progress "the agent" $(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/towline ./cmd/agent
 
 bin/cluster: $(CLUSTER_SOURCES)
-	@echo "building the test control plane (the first time takes minutes)"
-	sh test/cluster/build.sh $(BIN)/cluster
+	@echo "building the test control plane (the first time takes minutes: it compiles Kubernetes)"
+	@$(GO) build -o $(BIN)/progress ./test/progress
+	@GO="$(BIN)/progress cluster $(GO)" sh test/cluster/build.sh $(BIN)/cluster
 
 bin/gotestsum: tools/go.mod tools/go.sum
 	cd tools && $(GO) build -o $(BIN)/gotestsum gotest.tools/gotestsum && touch $(BIN)/gotestsum

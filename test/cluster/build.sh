@@ -12,7 +12,7 @@ minor=${major#*.}
 stamp=k8s.io/component-base/version
 # Renamed into place, so that clusters which run the former binary, or start at this moment, are not disturbed.
 trap 'rm -f "$out.$$"' EXIT
-CGO_ENABLED=0 GOWORK=off go build -trimpath -o "$out.$$" -ldflags "-s -w \
+CGO_ENABLED=0 GOWORK=off ${GO:-go} build -trimpath -o "$out.$$" -ldflags "-s -w \
  -X $stamp.gitVersion=$version -X $stamp.gitMajor=${major%%.*} -X $stamp.gitMinor=${minor%%.*} \
  -X $stamp.gitTreeState=clean -X $stamp.gitCommit=towline-test-cluster" .
 mv "$out.$$" "$out"
