@@ -48,7 +48,7 @@ check: fmt lint deadcode tidy-check race ## what CI holds a change against: form
 
 fmt:
 	@out=$$(gofmt -l cmd internal test); test -z "$$out" || { echo "gofmt these files:"; echo "$$out"; exit 1; }
-	@out=$$($(GO) fix -diff ./... 2>&1); test -z "$$out" || { echo "$$out"; echo "go fix ./... mends this"; exit 1; }
+	@out=$$($(GO) fix -stringsbuilder=false -diff ./... 2>&1); test -z "$$out" || { echo "$$out"; echo "go fix -stringsbuilder=false ./... mends this"; exit 1; }
 
 lint: bin/golangci-lint
 	$(BIN)/golangci-lint run ./...

@@ -40,8 +40,7 @@ func (a *agent) reloadLoop(ctx context.Context, requests <-chan reloadRequest, s
 		case r := <-requests:
 			r.answer <- a.reload("asked to", signals)
 		case <-ctx.Done():
-			<-watch // it ends with ctx, and what it says then is not news
-			return nil
+			return <-watch // nil: it ends with ctx
 		}
 	}
 }

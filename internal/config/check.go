@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,10 +78,8 @@ func (e *entry) oneOf(path, got string, allowed ...string) {
 	if got == "" {
 		return
 	}
-	for _, a := range allowed {
-		if got == a {
-			return
-		}
+	if slices.Contains(allowed, got) {
+		return
 	}
 	hint := ""
 	if n := nearest(got, allowed); n != "" {

@@ -15,8 +15,8 @@ type structField struct {
 // fieldsOf lists the fields of a struct in order, embedded ones in their place. A field without omitempty is required.
 func fieldsOf(t reflect.Type) []structField {
 	var fields []structField
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
+		f := f
 		if f.Anonymous {
 			fields = append(fields, fieldsOf(f.Type)...)
 			continue

@@ -136,7 +136,7 @@ func TestExampleShowsEveryField(t *testing.T) {
 	// The text of each kind, so that a field of one is not found in another.
 	sections := map[string]string{}
 	last := ""
-	for _, line := range strings.Split(string(content), "\n") {
+	for line := range strings.SplitSeq(string(content), "\n") {
 		if key, _, found := strings.Cut(line, ":"); found && regexp.MustCompile(`^[a-zA-Z]+$`).MatchString(key) {
 			last = key
 		}

@@ -132,7 +132,7 @@ spec: {group: down.example.org, version: v1, groupPriorityMinimum: 100, versionP
 		testenv.Await(t, 20*time.Second, "the group is known to be unavailable", func() error {
 			_, err := c.Mapper.RESTMapping(thing("down.example.org"))
 			if err == nil || meta.IsNoMatchError(err) {
-				return fmt.Errorf("got %v", err)
+				return fmt.Errorf("got %w", err)
 			}
 			if !strings.Contains(err.Error(), "down.example.org/v1 is not available now") {
 				t.Fatalf("the error does not name the group: %v", err)

@@ -119,6 +119,8 @@ func serve(ctx context.Context, ln net.Listener, h http.Handler, log *zap.Logger
 	if err := srv.Shutdown(grace); err != nil {
 		log.Warn("requests were cut off at the stop", zap.Stringer("address", ln.Addr()), zap.Error(errors.Join(err, srv.Close())))
 	}
-	<-served // http.ErrServerClosed: the stop was ours
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the status on %s: %w", ln.Addr(), err)
+	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 var packageLine = regexp.MustCompile(`^[\w.~-]+(/[\w.~-]+)*$`)
 
 // interval between two signs of life.
-const interval = 2 * time.Second
+const interval = 5 * time.Second
 
 func main() {
 	if len(os.Args) < 4 {
@@ -76,7 +76,11 @@ func show(what string, lines <-chan string) {
 				fmt.Fprintln(os.Stderr, line)
 			}
 		case <-tick.C:
-			fmt.Fprintf(os.Stderr, "    %s: %s, %d packages so far, now %s\n", what, time.Since(started).Round(time.Second), compiled, last)
+			now := "linking"
+			if compiled > 0 {
+				now = fmt.Sprintf("%d packages compiled, the last %s", compiled, last)
+			}
+			fmt.Fprintf(os.Stderr, "    %s: %s, %s\n", what, time.Since(started).Round(time.Second), now)
 		}
 	}
 }
