@@ -28,11 +28,12 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 
 // world is an engine with a namespace of its own on the test cluster. Each request of the engine passes meddle, where a test sets it.
 type world struct {
-	t      testing.TB
-	ns     string
-	kube   *kube.Clients // not counted
-	engine *applier.Engine
-	target deploy.Target
+	t       testing.TB
+	ns      string
+	kube    *kube.Clients // not counted
+	clients *kube.Clients // the engine's
+	engine  *applier.Engine
+	target  deploy.Target
 	manifests
 
 	mu       sync.Mutex // guards the two below
@@ -92,8 +93,8 @@ func (w *world) restart() {
 			return next.RoundTrip(r)
 		})
 	})
-	clients := must(kube.New(cfg))(w.t)
-	w.engine = applier.New(applier.Options{Clients: clients, Builder: &w.manifests, Namespace: w.ns})
+	w.clients = must(kube.New(cfg))(w.t)
+	w.engine = applier.New(applier.Options{Clients: w.clients, Builder: &w.manifests, Namespace: w.ns})
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)
