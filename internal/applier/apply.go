@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -116,6 +117,15 @@ func (p precondition) on(u *unstructured.Unstructured) *unstructured.Unstructure
 	return body
 }
 
+// violated reports whether an apply was refused because the precondition does not hold. An existing object of another uid is answered as an invalid change of
+// its uid, a missing one and one that should not exist as a conflict.
+func (p precondition) violated(err error) bool {
+	if apierrors.IsConflict(err) {
+		return p.create || p.uid != ""
+	}
+	return p.uid != "" && apierrors.IsInvalid(err) && apierrors.HasStatusCause(err, metav1.CauseTypeFieldValueInvalid) && strings.Contains(err.Error(), "metadata.uid")
+}
+
 // applyObject applies one object, again where the obstacle may pass within seconds.
 func (r *run) applyObject(ctx context.Context, wave *task.ApplyTask, u *unstructured.Unstructured) result {
 	id := object.UnstructuredToObjMetadata(u)
@@ -125,7 +135,7 @@ func (r *run) applyObject(ctx context.Context, wave *task.ApplyTask, u *unstruct
 	err := retryPausing(ctx, r.engine.pause, func(err error) bool { return r.worthAgain(id, err) }, func() error {
 		var err error
 		res, err = r.send(wave, u, pre)
-		if apierrors.IsConflict(err) && (pre.create || pre.uid != "") {
+		if pre.violated(err) {
 			if pre, err = r.claim(ctx, id); err == nil {
 				res, err = r.send(wave, u, pre)
 			}

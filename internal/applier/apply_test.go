@@ -14,7 +14,7 @@ func TestApply(t *testing.T) {
 	inv := "/api/v1/namespaces/" + w.ns + "/configmaps"
 	a, b := inv+"/a", inv+"/b"
 
-	t.Run("creates with one write before and one after the objects", func(t *testing.T) {
+	w.step(t, "creates with one write before and one after the objects", func(t *testing.T) {
 		w.text = w.configMap("a", "1") + w.configMap("b", "1")
 		got := w.counted(func() {
 			wantEqual(t, "changes", w.converge(false), []string{"create ConfigMap/NS/a", "create ConfigMap/NS/b"})
@@ -24,28 +24,28 @@ func TestApply(t *testing.T) {
 		wantEqual(t, "requests", len(got), 5)
 		wantEqual(t, "value", w.value("a"), "1")
 	})
-	t.Run("an unchanged target costs no request", func(t *testing.T) {
+	w.step(t, "an unchanged target costs no request", func(t *testing.T) {
 		wantEqual(t, "requests", w.counted(func() { wantEqual(t, "changes", w.converge(false), []string(nil)) }), []string(nil))
 	})
-	t.Run("an unchanged target costs one read after a restart", func(t *testing.T) {
+	w.step(t, "an unchanged target costs one read after a restart", func(t *testing.T) {
 		w.restart()
 		wantEqual(t, "requests", w.counted(func() { wantEqual(t, "changes", w.converge(false), []string(nil)) }), []string{"GET " + inv})
 	})
-	t.Run("a full run of an unchanged target only reads", func(t *testing.T) {
+	w.step(t, "a full run of an unchanged target only reads", func(t *testing.T) {
 		got := w.counted(func() { wantEqual(t, "changes", w.converge(true), []string(nil)) })
 		wantEqual(t, "requests", len(got), 2)
 		for _, r := range got {
 			wantEqual(t, "method", strings.HasPrefix(r, "GET "), true)
 		}
 	})
-	t.Run("only what changed is sent", func(t *testing.T) {
+	w.step(t, "only what changed is sent", func(t *testing.T) {
 		w.text = w.configMap("a", "1") + w.configMap("b", "2")
 		got := w.counted(func() { wantEqual(t, "changes", w.converge(false), []string{"apply ConfigMap/NS/b"}) })
 		wantEqual(t, "requests", len(got), 3)
 		wantEqual(t, "the apply", got[1], "PATCH "+b)
 		wantEqual(t, "value", w.value("b"), "2")
 	})
-	t.Run("a full run repairs what drifted and what is missing", func(t *testing.T) {
+	w.step(t, "a full run repairs what drifted and what is missing", func(t *testing.T) {
 		cms := w.kube.Kubernetes.CoreV1().ConfigMaps(w.ns)
 		must(cms.Patch(t.Context(), "a", types.MergePatchType, []byte(`{"data":{"v":"edited","more":"x"}}`), metav1.PatchOptions{FieldManager: "somebody"}))(t)
 		if err := cms.Delete(t.Context(), "b", metav1.DeleteOptions{}); err != nil {
@@ -55,7 +55,7 @@ func TestApply(t *testing.T) {
 		wantEqual(t, "values", w.value("a")+w.value("b"), "12")
 		wantEqual(t, "changes", w.converge(true), []string(nil))
 	})
-	t.Run("what the artifact drops is pruned after the rest is applied", func(t *testing.T) {
+	w.step(t, "what the artifact drops is pruned after the rest is applied", func(t *testing.T) {
 		w.text = w.configMap("a", "3")
 		got := w.counted(func() {
 			wantEqual(t, "changes", w.converge(false), []string{"apply ConfigMap/NS/a", "prune ConfigMap/NS/b"})

@@ -63,13 +63,13 @@ func TestDeleteStuck(t *testing.T) {
 	w.target.Timeout = time.Second
 	w.text = w.configMap("a", "1") + strings.Replace(w.configMap("stuck", "1"), "name: stuck,", "name: stuck, finalizers: [example.org/f],", 1)
 	w.converge(false)
-	t.Run("an object that does not go is named and stays in the inventory; the others go", func(t *testing.T) {
+	w.step(t, "an object that does not go is named and stays in the inventory; the others go", func(t *testing.T) {
 		err := w.engine.Delete(t.Context(), w.target, nil)
 		wantFailure(t, err, deploy.ReasonPruneFailed, true, "/stuck: it is being deleted but does not go")
 		wantEqual(t, "lines of the inventory", strings.Count(w.inventory(), "\n"), 1)
 		wantEqual(t, "a", w.value("a"), "")
 	})
-	t.Run("and the next attempt ends it", func(t *testing.T) {
+	w.step(t, "and the next attempt ends it", func(t *testing.T) {
 		must(w.kube.Kubernetes.CoreV1().ConfigMaps(w.ns).Patch(t.Context(), "stuck", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}))(t)
 		if err := w.engine.Delete(t.Context(), w.target, nil); err != nil {
 			t.Fatal(err)
@@ -109,18 +109,18 @@ func TestHiddenAPIGroup(t *testing.T) {
 	w.restart()
 	w.interfere(func(r *http.Request, next http.RoundTripper) (*http.Response, error) { return hide(r, next, group) })
 
-	t.Run("an unchanged object of it holds nothing up", func(t *testing.T) {
+	w.step(t, "an unchanged object of it holds nothing up", func(t *testing.T) {
 		w.text = w.configMap("a", "2") + definition + custom
 		wantEqual(t, "changes", w.converge(false), []string{"apply ConfigMap/NS/a"})
 	})
-	t.Run("a dropped object of it is not forgotten", func(t *testing.T) {
+	w.step(t, "a dropped object of it is not forgotten", func(t *testing.T) {
 		w.text = w.configMap("a", "3") + definition
 		_, err := w.run(t.Context(), false)
 		wantFailure(t, err, deploy.ReasonPruneFailed, true, "Gadget."+group, "not available")
 		wantEqual(t, "a", w.value("a"), "3")
 		wantEqual(t, "it is in the inventory", strings.Contains(w.inventory(), "/Gadget/"), true)
 	})
-	t.Run("and pruned when the group is back", func(t *testing.T) {
+	w.step(t, "and pruned when the group is back", func(t *testing.T) {
 		w.interfere(nil)
 		testAwait(t, func() error {
 			changes, err := w.run(t.Context(), false)

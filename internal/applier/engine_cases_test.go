@@ -38,13 +38,13 @@ func TestCustomResources(t *testing.T) {
 	custom := fmt.Sprintf("apiVersion: %s/v1\nkind: Thing\nmetadata: {name: one, namespace: %s}\nspec: {size: 1}\n---\n", group, w.ns)
 	gvr := schema.GroupVersionResource{Group: group, Version: "v1", Resource: "things"}
 
-	t.Run("a CRD and its object come up in one run, whatever their order", func(t *testing.T) {
+	w.step(t, "a CRD and its object come up in one run, whatever their order", func(t *testing.T) {
 		w.text = custom + crd(group, "Thing")
 		w.converge(false)
 		u := must(w.kube.Dynamic.Resource(gvr).Namespace(w.ns).Get(t.Context(), "one", metav1.GetOptions{}))(t)
 		wantEqual(t, "label", u.GetLabels()[deploy.LabelTarget], "kustomization.apps.web")
 	})
-	t.Run("both go in one run, the object first", func(t *testing.T) {
+	w.step(t, "both go in one run, the object first", func(t *testing.T) {
 		w.text = w.configMap("a", "1")
 		got := writes(w.counted(func() { w.converge(false) }))
 		thing, def := -1, -1
@@ -61,7 +61,7 @@ func TestCustomResources(t *testing.T) {
 		}
 		wantEqual(t, "lines of the inventory", strings.Count(w.inventory(), "\n"), 1)
 	})
-	t.Run("an object of an unknown kind fails alone", func(t *testing.T) {
+	w.step(t, "an object of an unknown kind fails alone", func(t *testing.T) {
 		w.text = w.configMap("a", "2") + strings.ReplaceAll(custom, "Thing", "Nothing")
 		_, err := w.run(t.Context(), false)
 		wantFailure(t, err, deploy.ReasonApplyFailed, true, "Nothing."+group, "unknown resource type")
@@ -78,17 +78,17 @@ func TestOneBadObject(t *testing.T) {
 	w.text = strings.Replace(w.text, `{v: "1"}`, `{"not a key": "1"}`, 1) // bad's
 	changes, err := w.run(t.Context(), false)
 
-	t.Run("is named and the run is degraded", func(t *testing.T) {
+	w.step(t, "is named and the run is degraded", func(t *testing.T) {
 		wantFailure(t, err, deploy.ReasonApplyFailed, true, "1 of 3 objects", "/bad:", "not a key")
 	})
-	t.Run("does not hold up the others", func(t *testing.T) {
+	w.step(t, "does not hold up the others", func(t *testing.T) {
 		wantEqual(t, "values", w.value("a")+w.value("c"), "21")
 	})
-	t.Run("puts pruning off", func(t *testing.T) {
+	w.step(t, "puts pruning off", func(t *testing.T) {
 		wantEqual(t, "old", w.value("old"), "1")
 		wantEqual(t, "change", changes[len(changes)-1], "prune ConfigMap/NS/old: put off until everything is applied and healthy")
 	})
-	t.Run("heals alone when it is corrected", func(t *testing.T) {
+	w.step(t, "heals alone when it is corrected", func(t *testing.T) {
 		w.text = w.configMap("a", "2") + w.configMap("bad", "1") + w.configMap("c", "1")
 		wantEqual(t, "changes", w.converge(false), []string{"apply ConfigMap/NS/bad", "prune ConfigMap/NS/old"})
 	})
@@ -100,7 +100,7 @@ func TestEmptyArtifact(t *testing.T) {
 	w.text = w.configMap("a", "1") + w.configMap("b", "1")
 	w.converge(false)
 	w.text = ""
-	t.Run("prunes nothing and says so", func(t *testing.T) {
+	w.step(t, "prunes nothing and says so", func(t *testing.T) {
 		got := w.counted(func() {
 			_, err := w.run(t.Context(), false)
 			wantFailure(t, err, deploy.ReasonPruneBlocked, true, "2 are in the inventory", "allowEmptyPrune: "+w.work(false).Revision.Digest)
@@ -108,7 +108,7 @@ func TestEmptyArtifact(t *testing.T) {
 		wantEqual(t, "requests", got, []string(nil))
 		wantEqual(t, "value", w.value("a"), "1")
 	})
-	t.Run("prunes everything when its digest is named", func(t *testing.T) {
+	w.step(t, "prunes everything when its digest is named", func(t *testing.T) {
 		spec := *w.target.Kustomization
 		spec.AllowEmptyPrune = w.work(false).Revision.Digest
 		w.target.Kustomization = &spec
@@ -128,7 +128,7 @@ func TestKept(t *testing.T) {
 	w.converge(false)
 	claims := w.kube.Kubernetes.CoreV1().PersistentVolumeClaims(w.ns)
 
-	t.Run("a claim stays and is remembered; an object that forbids it stays and is let go", func(t *testing.T) {
+	w.step(t, "a claim stays and is remembered; an object that forbids it stays and is let go", func(t *testing.T) {
 		w.text = base
 		changes := w.converge(false)
 		wantEqual(t, "changes", changes, []string{
@@ -140,16 +140,16 @@ func TestKept(t *testing.T) {
 		wantEqual(t, "our marks", cm.Labels[deploy.LabelTarget]+cm.Annotations["config.k8s.io/owning-inventory"], "")
 		wantEqual(t, "lines of the inventory", strings.Count(w.inventory(), "\n"), 2)
 	})
-	t.Run("it is no news any more", func(t *testing.T) {
+	w.step(t, "it is no news any more", func(t *testing.T) {
 		w.restart()
 		wantEqual(t, "changes", w.converge(false), []string(nil))
 		wantEqual(t, "changes", w.converge(true), []string(nil))
 	})
-	t.Run("the annotation lets it go at the next full run", func(t *testing.T) {
+	w.step(t, "the annotation lets it go at the next full run", func(t *testing.T) {
 		must(claims.Patch(t.Context(), "data", types.MergePatchType, []byte(`{"metadata":{"annotations":{"towline.dev/prune":"enabled"}}}`), metav1.PatchOptions{}))(t)
 		wantEqual(t, "changes", w.converge(true), []string{"prune PersistentVolumeClaim/NS/data"})
 	})
-	t.Run("without prune, what is dropped leaves the inventory and stays", func(t *testing.T) {
+	w.step(t, "without prune, what is dropped leaves the inventory and stays", func(t *testing.T) {
 		spec := *w.target.Kustomization
 		spec.Prune = false
 		w.target.Kustomization, w.target.Hash = &spec, "spec-2"
@@ -169,7 +169,7 @@ func TestOwnership(t *testing.T) {
 	other.Name.Name = "other"
 	w.target = other
 
-	t.Run("another target's object is refused by name, at every try", func(t *testing.T) {
+	w.step(t, "another target's object is refused by name, at every try", func(t *testing.T) {
 		w.text = w.configMap("a", "2") + w.configMap("b", "2")
 		for range 2 {
 			_, err := w.run(t.Context(), false)
@@ -177,15 +177,42 @@ func TestOwnership(t *testing.T) {
 		}
 		wantEqual(t, "values", w.value("a")+w.value("b"), "12")
 	})
-	t.Run("and not deleted with the target that was refused", func(t *testing.T) {
+	w.step(t, "and not deleted with the target that was refused", func(t *testing.T) {
 		if err := w.engine.Delete(t.Context(), w.target, nil); err != nil {
 			t.Fatal(err)
 		}
 		wantEqual(t, "values", w.value("a")+w.value("b"), "1")
 	})
-	t.Run("an object that nobody manages is adopted", func(t *testing.T) {
+	cms := schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+	replace := func(t *testing.T, name, annotations string) {
+		t.Helper()
+		client := w.kube.Dynamic.Resource(cms).Namespace(w.ns)
+		if err := client.Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		us := must(parse(strings.Replace(w.configMap(name, "theirs"), "name: "+name+",", "name: "+name+", annotations: {"+annotations+"},", 1)))(t)
+		must(client.Create(t.Context(), us[0], metav1.CreateOptions{}))(t)
+	}
+	w.step(t, "what somebody made anew is taken back, also where nobody looked", func(t *testing.T) {
+		w.text = w.configMap("one", "1") + w.configMap("two", "1")
+		w.converge(false)
+		replace(t, "one", "")
+		w.text = w.configMap("one", "2") + w.configMap("two", "1")
+		w.converge(false)
+		wantEqual(t, "value", w.value("one"), "2")
+		replace(t, "one", "")
+		wantEqual(t, "changes", w.converge(true), []string{"apply ConfigMap/NS/one"})
+		wantEqual(t, "value", w.value("one"), "2")
+	})
+	w.step(t, "unless it is another inventory's now", func(t *testing.T) {
+		replace(t, "two", "config.k8s.io/owning-inventory: stranger")
+		w.text = w.configMap("one", "2") + w.configMap("two", "2")
+		_, err := w.run(t.Context(), false)
+		wantFailure(t, err, deploy.ReasonApplyFailed, true, `/two: it belongs to inventory "stranger"`)
+		wantEqual(t, "value", w.value("two"), "theirs")
+	})
+	w.step(t, "an object that nobody manages is adopted", func(t *testing.T) {
 		us := must(parse(w.configMap("free", "1")))(t)
-		cms := schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
 		must(w.kube.Dynamic.Resource(cms).Namespace(w.ns).Create(t.Context(), us[0], metav1.CreateOptions{FieldManager: "kubectl-client-side-apply"}))(t)
 		w.text = w.configMap("free", "2")
 		w.converge(false)
@@ -219,12 +246,12 @@ func TestNamespaces(t *testing.T) {
 		_ = w.kube.Kubernetes.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})
 		_ = w.kube.Kubernetes.CoreV1().ConfigMaps("default").Delete(ctx, w.ns, metav1.DeleteOptions{})
 	})
-	t.Run("come before what is in them; objects without one go to default", func(t *testing.T) {
+	w.step(t, "come before what is in them; objects without one go to default", func(t *testing.T) {
 		w.converge(false)
 		must(w.kube.Kubernetes.CoreV1().ConfigMaps(name).Get(t.Context(), "inside", metav1.GetOptions{}))(t)
 		must(w.kube.Kubernetes.CoreV1().ConfigMaps("default").Get(t.Context(), w.ns, metav1.GetOptions{}))(t)
 	})
-	t.Run("stay when the target is deleted, and are not ours any more", func(t *testing.T) {
+	w.step(t, "stay when the target is deleted, and are not ours any more", func(t *testing.T) {
 		if err := w.engine.Delete(t.Context(), w.target, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -244,13 +271,13 @@ func TestHealth(t *testing.T) {
 	w.target.Kustomization = &spec
 	const never = `"kubelet.towline.dev/never-ready": "true"`
 
-	t.Run("a waiting target is done when its Deployment is available", func(t *testing.T) {
+	w.step(t, "a waiting target is done when its Deployment is available", func(t *testing.T) {
 		w.text = w.deployment("web", "")
 		w.converge(false)
 		d := must(w.kube.Kubernetes.AppsV1().Deployments(w.ns).Get(t.Context(), "web", metav1.GetOptions{}))(t)
 		wantEqual(t, "available", d.Status.AvailableReplicas, int32(1))
 	})
-	t.Run("what never becomes ready fails by name, keeps what it replaces, and is not forgotten", func(t *testing.T) {
+	w.step(t, "what never becomes ready fails by name, keeps what it replaces, and is not forgotten", func(t *testing.T) {
 		w.target.Timeout = 3 * time.Second
 		w.text = w.deployment("new", never)
 		_, err := w.run(t.Context(), false)
@@ -259,14 +286,14 @@ func TestHealth(t *testing.T) {
 		_, err = w.run(t.Context(), false)
 		wantFailure(t, err, deploy.ReasonHealthCheckFailed, false)
 	})
-	t.Run("a deadline of the caller is a matter of health too", func(t *testing.T) {
+	w.step(t, "a deadline of the caller is a matter of health too", func(t *testing.T) {
 		w.target.Timeout = time.Minute
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		_, err := w.run(ctx, false)
 		wantFailure(t, err, deploy.ReasonHealthCheckFailed, false, "/new: not ready: ")
 	})
-	t.Run("news cancels the wait at once", func(t *testing.T) {
+	w.step(t, "news cancels the wait at once", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		work := w.work(false)
@@ -297,7 +324,7 @@ spec:
 ---
 `, name, w.ns, podAnnotations)
 	}
-	t.Run("a failed Job ends the wait before the timeout", func(t *testing.T) {
+	w.step(t, "a failed Job ends the wait before the timeout", func(t *testing.T) {
 		w.text = w.deployment("new", never) + job("migrate", `"kubelet.towline.dev/fail": "true"`)
 		start := time.Now()
 		_, err := w.run(t.Context(), false)
@@ -306,7 +333,7 @@ spec:
 			t.Fatalf("took %s of a minute", took)
 		}
 	})
-	t.Run("prunes what was replaced when the new is healthy and its Job is done", func(t *testing.T) {
+	w.step(t, "prunes what was replaced when the new is healthy and its Job is done", func(t *testing.T) {
 		w.text = w.deployment("new", "") + job("done", "")
 		w.converge(false)
 		j := must(w.kube.Kubernetes.BatchV1().Jobs(w.ns).Get(t.Context(), "done", metav1.GetOptions{}))(t)
@@ -323,11 +350,11 @@ func TestDependsOn(t *testing.T) {
 	after := strings.Replace(w.configMap("after", "1"), "name: after,", fmt.Sprintf("name: after, annotations: {config.kubernetes.io/depends-on: apps/namespaces/%s/Deployment/web},", w.ns), 1)
 	w.text = after + w.configMap("free", "1") + w.deployment("web", `"kubelet.towline.dev/never-ready": "true"`)
 	_, err := w.run(t.Context(), false)
-	t.Run("an object is held back while what it depends on is not ready", func(t *testing.T) {
+	w.step(t, "an object is held back while what it depends on is not ready", func(t *testing.T) {
 		wantFailure(t, err, deploy.ReasonApplyFailed, true, "/after: held back: Deployment.apps/", "/web: not ready: ")
 		wantEqual(t, "values", w.value("after")+w.value("free"), "1")
 	})
-	t.Run("and follows when it is", func(t *testing.T) {
+	w.step(t, "and follows when it is", func(t *testing.T) {
 		w.target.Timeout = 30 * time.Second
 		w.text = strings.Replace(w.text, `"kubelet.towline.dev/never-ready": "true"`, "", 1)
 		w.converge(false)

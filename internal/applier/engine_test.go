@@ -77,6 +77,17 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
+// step is t.Run for a test whose steps share a world.
+func (w *world) step(t *testing.T, name string, f func(*testing.T)) {
+	t.Helper()
+	outer := w.t
+	defer func() { w.t = outer }()
+	t.Run(name, func(t *testing.T) {
+		w.t = t
+		f(t)
+	})
+}
+
 // restart is what a new process would be: an engine that remembers nothing.
 func (w *world) restart() {
 	w.t.Helper()

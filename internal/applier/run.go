@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +23,8 @@ import (
 	"sigs.k8s.io/cli-utils/pkg/common"
 	"sigs.k8s.io/cli-utils/pkg/inventory"
 	"sigs.k8s.io/cli-utils/pkg/object"
+	"sigs.k8s.io/cli-utils/pkg/object/dependson"
+	"sigs.k8s.io/cli-utils/pkg/object/mutation"
 	"sigs.k8s.io/cli-utils/pkg/object/validation"
 
 	"github.com/towline/towline/internal/crashpoint"
@@ -125,7 +128,7 @@ func (r *run) queue(c client) []taskrunner.Task {
 			filter.DependencyFilter{TaskContext: r.tasks, ActuationStrategy: actuation.ActuationStrategyDelete},
 		},
 	}
-	q := b.WithApplyObjects(r.note.render.objects).WithPruneObjects(doomed).WithInventory(r.info).Build(r.tasks, solver.Options{
+	q := b.WithApplyObjects(r.relevant(doomed)).WithPruneObjects(doomed).WithInventory(r.info).Build(r.tasks, solver.Options{
 		ServerSideOptions:      common.ServerSideOptions{ServerSideApply: true, ForceConflicts: true, FieldManager: deploy.FieldManager},
 		ReconcileTimeout:       defaultTimeout, // ours are used instead; 0 would mean for ever
 		PruneTimeout:           defaultTimeout,
@@ -153,6 +156,24 @@ func (r *run) queue(c client) []taskrunner.Task {
 		tasks = append(tasks, <-in)
 	}
 	return tasks
+}
+
+// relevant leaves out what is unchanged and nobody can depend on: the graph costs time with the square of its objects. Without annotations that make
+// dependencies, only namespaces and CRDs have dependants.
+func (r *run) relevant(doomed object.UnstructuredSet) object.UnstructuredSet {
+	all := r.note.render.objects
+	for _, u := range slices.Concat(all, doomed) {
+		if dependson.HasAnnotation(u) || mutation.HasAnnotation(u) {
+			return all
+		}
+	}
+	var out object.UnstructuredSet
+	for _, u := range all {
+		if _, changed := r.note.apply[object.UnstructuredToObjMetadata(u)]; changed || object.IsKindNamespace(u) || object.IsCRD(u) {
+			out = append(out, u)
+		}
+	}
+	return out
 }
 
 // do works the tasks off one after the other. What cli-utils would do one object at a time, or wait for without need, is done our way; their
