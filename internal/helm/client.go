@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/cli-runtime/pkg/resource"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
 	helmkube "helm.sh/helm/v3/pkg/kube"
@@ -33,6 +34,7 @@ type client struct {
 	*helmkube.Client
 	ctx      context.Context // of the operation: see there
 	set      *kubernetes.Clientset
+	dynamic  dynamic.Interface
 	deadline time.Time
 	place    place
 	target   string // deploy.LabelTarget's value

@@ -38,16 +38,26 @@ func TestThreeOperationsAtOnce(t *testing.T) {
 	wantEqual(t, "objects", e.configMaps(e.ns), "")
 }
 
-// TestRequests holds the budget of requests: a chart of three objects, not waited for, since how often a wait looks depends on the machine.
+// TestRequests holds the budget of requests for a chart of three objects, of which one gets ready later than it is sent.
 func TestRequests(t *testing.T) {
+	for _, wait := range []bool{false, true} {
+		name := "not waiting"
+		if wait {
+			name = "waiting, the default"
+		}
+		t.Run(name, func(t *testing.T) { holdBudget(t, wait) })
+	}
+}
+
+func holdBudget(t *testing.T, wait bool) {
 	e := newEnv(t)
-	quick := func(values string) deploy.Target {
+	release := func(values string) deploy.Target {
 		return e.target(values, func(s *deploy.HelmReleaseSpec) {
-			s.Install, s.Upgrade, s.Uninstall = &deploy.Install{DisableWait: true}, &deploy.Upgrade{DisableWait: true}, &deploy.Uninstall{DisableWait: true}
+			s.Install, s.Upgrade, s.Uninstall = &deploy.Install{DisableWait: !wait}, &deploy.Upgrade{DisableWait: !wait}, &deploy.Uninstall{DisableWait: !wait}
 		})
 	}
 	r := e.revision(web("1.0.0", nil))
-	warm := quick("")
+	warm := release("")
 	warm.Name.Name, warm.HelmRelease.ReleaseName = "warm", "warm"
 	e.bring(warm, r) // discovery is read once per process
 	within := func(what string, budget int, do func()) {
@@ -65,12 +75,14 @@ func TestRequests(t *testing.T) {
 			}
 		}
 	}
-	within("install", 12, func() { e.bring(quick(""), r) })
-	within("upgrade that changes every object", 17, func() { e.bring(quick(`{"replicaCount":2,"big":5}`), e.revision(web("1.1.0", nil))) })
-	within("upgrade that changes nothing", 17, func() { e.bring(quick(`{"replicaCount":2,"big":5,"unused":1}`), e.revision(web("1.1.0", nil))) })
+	slow := `{"replicaCount":2,"big":5,"podAnnotations":{"kubelet.towline.dev/ready-after":"1s"}}`
+	within("install", 12, func() { e.bring(release(""), r) })
+	within("upgrade that changes every object", 17, func() { e.bring(release(slow), e.revision(web("1.1.0", nil))) })
+	unused := strings.Replace(slow, "{", `{"unused":1,`, 1)
+	within("upgrade that changes nothing", 17, func() { e.bring(release(unused), e.revision(web("1.1.0", nil))) })
 	within("full look", 1, func() {
-		_, err := e.run(t.Context(), quick(`{"replicaCount":2,"big":5,"unused":1}`), e.revision(web("1.1.0", nil)), true)
+		_, err := e.run(t.Context(), release(unused), e.revision(web("1.1.0", nil)), true)
 		e.must(err)
 	})
-	within("uninstall", 12, func() { e.must(e.engine.Delete(t.Context(), quick(""), nil)) })
+	within("uninstall", 12, func() { e.must(e.engine.Delete(t.Context(), release(""), nil)) })
 }

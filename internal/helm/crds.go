@@ -2,8 +2,8 @@ package helm
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,32 +54,53 @@ func (op *operation) applyCRDs(crds []chart.CRD, policy deploy.CRDsPolicy) error
 	}
 	var kinds []string
 	for _, i := range sent {
-		served, err := op.kube.awaitServed(i)
-		if err != nil {
-			return err
-		}
-		kinds = append(kinds, served...)
+		kinds = append(kinds, servedKinds(i)...)
 	}
-	// Discovery follows a moment later; templates that ask for the new kinds must not miss them.
-	err := op.kube.poll(crdTimeout, func(context.Context) (ok bool, err error) {
-		op.cfg.Capabilities, err = op.pool.capabilities(true)
-		return err == nil && !slices.ContainsFunc(kinds, func(k string) bool { return !op.cfg.Capabilities.APIVersions.Has(k) }), err
+	err := op.kube.await(sent, crdTimeout, question{
+		phase: deploy.PhaseApplying, words: "waiting for", not: "is not established",
+		judge: established, absent: failedFor("it is gone: something deleted it"),
 	})
 	if err != nil {
-		return fmt.Errorf("wait until the server lists %s: %w", strings.Join(kinds, ", "), err)
+		return err
 	}
-	return nil
+	return op.awaitListed(kinds)
+}
+
+// awaitListed waits until discovery shows the kinds (group/version/Kind), which follows a moment after they are established and cannot be watched: templates that ask for
+// them must not miss them.
+func (op *operation) awaitListed(kinds []string) error {
+	timer := time.NewTimer(crdTimeout)
+	defer timer.Stop()
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		caps, err := op.pool.capabilities(true)
+		if err == nil {
+			op.cfg.Capabilities = caps
+			if !slices.ContainsFunc(kinds, func(k string) bool { return !caps.APIVersions.Has(k) }) {
+				return nil
+			}
+		}
+		select {
+		case <-op.ctx.Done():
+			return op.ctx.Err()
+		case <-timer.C:
+			return errors.Join(fmt.Errorf("the server does not list %s after %s", strings.Join(kinds, ", "), crdTimeout), err)
+		case <-time.After(pause):
+		}
+	}
 }
 
 // sendCRD creates or applies one object and reports whether the server's kinds may have changed by that.
 func sendCRD(i *resource.Info, policy deploy.CRDsPolicy) (bool, error) {
 	h := resource.NewHelper(i.Client, i.Mapping).WithFieldManager(deploy.FieldManager)
 	if policy != deploy.CRDsCreateReplace {
-		_, err := h.Create(i.Namespace, true, i.Object)
+		live, err := h.Create(i.Namespace, true, i.Object)
 		if apierrors.IsAlreadyExists(err) {
 			return false, nil
 		}
-		return err == nil, err
+		if err != nil {
+			return false, err
+		}
+		return true, i.Refresh(live, true)
 	}
 	if u, ok := i.Object.(*unstructured.Unstructured); ok {
 		unstructured.RemoveNestedField(u.Object, "status") // generators leave one in the file; it is the server's
@@ -89,37 +110,47 @@ func sendCRD(i *resource.Info, policy deploy.CRDsPolicy) (bool, error) {
 		return false, err
 	}
 	force := true // the chart's author decides about its CRDs, whoever applied them before
-	_, err = h.Patch(i.Namespace, i.Name, types.ApplyPatchType, body, &metav1.PatchOptions{Force: &force})
-	return err == nil, err
+	live, err := h.Patch(i.Namespace, i.Name, types.ApplyPatchType, body, &metav1.PatchOptions{Force: &force})
+	if err != nil {
+		return false, err
+	}
+	return true, i.Refresh(live, true)
 }
 
-// awaitServed waits until a CRD's kinds can be used, and returns them: group/version/Kind. Other objects are ready at once.
-func (c *client) awaitServed(i *resource.Info) (kinds []string, err error) {
-	if kindOf(i) != "CustomResourceDefinition" {
-		return nil, nil
+// established is the rule for CRDs whose kinds are about to be used. Other objects of a crds folder are ready at once.
+func established(u *unstructured.Unstructured) verdict {
+	if u.GetKind() != crdKind {
+		return isReady
 	}
-	err = c.poll(crdTimeout, func(context.Context) (bool, error) {
-		live, err := resource.NewHelper(i.Client, i.Mapping).Get(i.Namespace, i.Name)
-		u, ok := live.(*unstructured.Unstructured)
-		if err != nil || !ok {
-			return false, err
-		}
-		var crd apiextensionsv1.CustomResourceDefinition
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &crd); err != nil {
-			return false, err
-		}
-		kinds = nil
-		for _, v := range crd.Spec.Versions {
-			if v.Served {
-				kinds = append(kinds, crd.Spec.Group+"/"+v.Name+"/"+crd.Spec.Names.Kind)
+	return judged(u, func(c *apiextensionsv1.CustomResourceDefinition) verdict {
+		for _, cond := range c.Status.Conditions {
+			switch {
+			case cond.Type == apiextensionsv1.Established && cond.Status == apiextensionsv1.ConditionTrue:
+				return isReady
+			case cond.Type == apiextensionsv1.NamesAccepted && cond.Status == apiextensionsv1.ConditionFalse:
+				return failedFor("its names are taken: %s", cond.Reason)
 			}
 		}
-		return slices.ContainsFunc(crd.Status.Conditions, func(c apiextensionsv1.CustomResourceDefinitionCondition) bool {
-			return c.Type == apiextensionsv1.Established && c.Status == apiextensionsv1.ConditionTrue
-		}), nil
+		return verdict{}
 	})
-	if err != nil {
-		return nil, fmt.Errorf("wait until %s is established: %w", nameOf(i), err)
+}
+
+const crdKind = "CustomResourceDefinition"
+
+// servedKinds are the kinds of a CRD that can be used: group/version/Kind.
+func servedKinds(i *resource.Info) (kinds []string) {
+	u, ok := i.Object.(*unstructured.Unstructured)
+	if !ok || u.GetKind() != crdKind {
+		return nil
 	}
-	return kinds, nil
+	var crd apiextensionsv1.CustomResourceDefinition
+	if runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &crd) != nil {
+		return nil
+	}
+	for _, v := range crd.Spec.Versions {
+		if v.Served {
+			kinds = append(kinds, crd.Spec.Group+"/"+v.Name+"/"+crd.Spec.Names.Kind)
+		}
+	}
+	return kinds
 }

@@ -45,7 +45,7 @@ func TestFailures(t *testing.T) {
 		start := time.Now()
 		extra := e.revision(web("1.0.0", map[string]string{"templates/extra.yaml": configMapNamed("extra")}))
 		_, err := e.run(t.Context(), bad, extra, false)
-		wantFailure(t, err, deploy.ReasonTimeout, "Deployment.apps/"+e.ns+"/web is not ready: 0 out of 1 expected pods are ready")
+		wantFailure(t, err, deploy.ReasonTimeout, "Deployment.apps/"+e.ns+"/web is not ready: 0 of 1 pods are ready; pod web-")
 		if took := time.Since(start); took > 15*time.Second {
 			t.Errorf("took %s", took)
 		}

@@ -83,6 +83,7 @@ func (p *pool) operation(ctx context.Context, at place, timeout time.Duration, l
 		Client:   &helmkube.Client{Factory: g, Log: debug, Namespace: at.namespace},
 		ctx:      ctx,
 		set:      set,
+		dynamic:  bound.Dynamic,
 		deadline: time.Now().Add(timeout),
 		place:    at,
 		progress: progress,

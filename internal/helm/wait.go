@@ -1,14 +1,20 @@
 package helm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/cli-runtime/pkg/resource"
 
 	helmkube "helm.sh/helm/v3/pkg/kube"
@@ -16,25 +22,25 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-const (
-	// firstPoll is the pause before an object is looked at again; it doubles up to lastPoll, Helm's own fixed interval.
-	firstPoll = 250 * time.Millisecond
-	lastPoll  = 2 * time.Second
-	// maxPollErrors is how many errors in a row an object's look-up may give before the wait fails. Same as Helm.
-	maxPollErrors = 30
-)
+// maxErrors is how many errors in a row the look-ups of a wait may give before it fails: about a minute of them.
+const maxErrors = 30
 
 // notReadyError is a wait that ran out of time.
-type notReadyError struct{ object, detail string }
+type notReadyError struct{ what, state, detail string }
 
-func (e *notReadyError) Error() string {
-	if e.detail == "" {
-		return e.object + " is not ready"
-	}
-	return e.object + " is not ready: " + e.detail
+func (e *notReadyError) Error() string { return e.what + " " + e.state + parenthesis(e.detail) }
+
+// question is what a wait wants to know of each object.
+type question struct {
+	phase deploy.Phase
+	// words name the wait ("waiting for"), not what it has come to when the time is up ("is not ready").
+	words, not string
+	judge      func(*unstructured.Unstructured) verdict
+	// absent is what it means that an object is not there.
+	absent verdict
 }
 
-// Wait implements helmkube.Interface: until everything but Jobs is ready by Helm's own rules.
+// Wait implements helmkube.Interface: until everything but Jobs is ready.
 func (c *client) Wait(list helmkube.ResourceList, timeout time.Duration) error {
 	return c.waitReady(list, timeout, false)
 }
@@ -46,179 +52,302 @@ func (c *client) WaitWithJobs(list helmkube.ResourceList, timeout time.Duration)
 
 func (c *client) waitReady(list helmkube.ResourceList, timeout time.Duration, jobs bool) (err error) {
 	defer recovered(&err)
-	var detail string
-	checker := helmkube.NewReadyChecker(c.set, func(format string, v ...any) { _, detail, _ = strings.Cut(fmt.Sprintf(format, v...), ". ") },
-		helmkube.PausedAsReady(true), helmkube.CheckJobs(jobs))
-	for _, i := range list {
-		check := func(ctx context.Context) (bool, error) {
-			detail = ""
-			ready, err := checker.IsReady(ctx, i)
-			if !ready && err == nil {
-				c.progress(deploy.PhaseWaiting, "waiting for "+nameOf(i)+parenthesis(detail))
-			}
-			return ready, err
-		}
-		if err := c.poll(timeout, check); err != nil {
-			if errors.Is(err, errTimeUp) {
-				return &notReadyError{object: nameOf(i), detail: detail}
-			}
-			return fmt.Errorf("wait for %s: %w", nameOf(i), err)
-		}
-	}
-	return nil
+	return c.await(list, timeout, question{
+		phase: deploy.PhaseWaiting, words: "waiting for", not: "is not ready",
+		judge:  func(u *unstructured.Unstructured) verdict { return readiness(u, jobs) },
+		absent: failedFor("it is gone: something deleted it"),
+	})
 }
 
-// WatchUntilReady implements helmkube.Interface, for hooks: Jobs have to complete and Pods to succeed, the rest only to exist.
+// WatchUntilReady implements helmkube.Interface, for hooks.
 func (c *client) WatchUntilReady(list helmkube.ResourceList, timeout time.Duration) (err error) {
 	defer recovered(&err)
 	for _, i := range list {
-		var done func(map[string]any) (bool, error)
-		switch kindOf(i) {
-		case "Job":
-			done = jobDone
-		case "Pod":
-			done = podDone
-		default:
-			continue
-		}
-		c.progress(deploy.PhaseApplying, "running hook "+nameOf(i))
-		err := c.poll(timeout, func(context.Context) (bool, error) {
-			live, err := resource.NewHelper(i.Client, i.Mapping).Get(i.Namespace, i.Name)
-			if apierrors.IsNotFound(err) {
-				return true, nil // a hook that was deleted has nothing more to say
-			}
-			u, ok := live.(*unstructured.Unstructured)
-			if err != nil || !ok {
-				return false, err
-			}
-			return done(u.Object)
-		})
-		if errors.Is(err, errTimeUp) {
-			return &notReadyError{object: "hook " + nameOf(i)}
-		}
-		if err != nil {
-			return fmt.Errorf("hook %s: %w", nameOf(i), err)
+		// A hook that was deleted has nothing more to say.
+		q := question{phase: deploy.PhaseApplying, words: "running hook", not: "is not done", judge: completion, absent: isReady}
+		if err := c.await(helmkube.ResourceList{i}, timeout, q); err != nil {
+			return fmt.Errorf("hook %w", err)
 		}
 	}
 	return nil
 }
 
-// WaitForDelete implements helmkube.InterfaceExt.
+// WaitForDelete implements helmkube.InterfaceExt. Object by object: most are gone at the first look.
 func (c *client) WaitForDelete(list helmkube.ResourceList, timeout time.Duration) (err error) {
 	defer recovered(&err)
-	phase := deploy.PhaseApplying // an old hook that has to go before the new one: not the moment to be canceled
+	q := question{
+		phase: deploy.PhaseApplying, // an old hook that has to go before the new one: not the moment to be canceled
+		words: "waiting for the end of", not: "is still there",
+		judge: func(u *unstructured.Unstructured) verdict {
+			if f := u.GetFinalizers(); len(f) > 0 {
+				return unready("held by finalizer %s", strings.Join(f, ", "))
+			}
+			return verdict{}
+		},
+		absent: isReady,
+	}
 	if c.removing {
-		phase = deploy.PhaseDeleting
+		q.phase = deploy.PhaseDeleting
 	}
 	for _, i := range list {
-		err := c.poll(timeout, func(context.Context) (bool, error) {
-			_, err := resource.NewHelper(i.Client, i.Mapping).Get(i.Namespace, i.Name)
-			if apierrors.IsNotFound(err) {
-				return true, nil
-			}
-			if err == nil {
-				c.progress(phase, "waiting for "+nameOf(i)+" to be gone")
-			}
-			return false, err
-		})
-		if errors.Is(err, errTimeUp) {
-			return &notReadyError{object: nameOf(i), detail: "still there, perhaps held by a finalizer"}
-		}
-		if err != nil {
-			return fmt.Errorf("wait for the end of %s: %w", nameOf(i), err)
+		if err := c.await(helmkube.ResourceList{i}, timeout, q); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-type hookFailed string
-
-func (e hookFailed) Error() string { return string(e) }
-
-func jobDone(job map[string]any) (bool, error) {
-	conditions, _, _ := unstructured.NestedSlice(job, "status", "conditions")
-	for _, c := range conditions {
-		m, ok := c.(map[string]any)
-		if !ok || m["status"] != "True" {
-			continue
-		}
-		switch m["type"] {
-		case "Complete":
-			return true, nil
-		case "Failed":
-			return false, hookFailed(fmt.Sprintf("the job failed: %v", m["reason"]))
-		}
-	}
-	return false, nil
+// item is an object that is waited for.
+type item struct {
+	info    *resource.Info
+	name    string
+	version uint64 // newest that was judged; older sightings are of the time before
+	detail  string
+	seen    *unstructured.Unstructured
 }
 
-func podDone(pod map[string]any) (bool, error) {
-	phase, _, _ := unstructured.NestedString(pod, "status", "phase")
-	if phase == "Failed" {
-		return false, hookFailed("the pod failed")
-	}
-	return phase == "Succeeded", nil
+// group is items of one kind that are looked at together.
+type group struct {
+	view   view
+	items  []*item
+	errors int
+	stop   context.CancelFunc
 }
 
-// errTimeUp is what poll returns when the time for waiting is over.
-var errTimeUp = fmt.Errorf("time is up: %w", context.DeadlineExceeded)
-
-// poll asks until the answer is yes, the operation ends, or the time is up: the SDK's timeout or the operation's, whichever is first, since hooks and waits of one
-// operation share its time. Errors that may pass are borne for a while.
-func (c *client) poll(timeout time.Duration, ask func(context.Context) (bool, error)) error {
+// await blocks until the answer is yes for every object, no for one, or the time is up: the SDK's timeout or the operation's, whichever is first, since hooks and waits of one operation
+// share its time. Objects are judged by what the server answered when they were sent; those that are not ready then are watched, one watch for a kind.
+func (c *client) await(list helmkube.ResourceList, timeout time.Duration, q question) error {
+	w := &waiting{client: c, question: q}
+	if err := w.begin(list); err != nil || len(w.pending) == 0 {
+		return err
+	}
 	end := time.Now().Add(timeout)
 	if end.After(c.deadline) {
 		end = c.deadline
 	}
-	pause, failed := firstPoll, 0
-	for {
-		done, err := ask(c.ctx)
-		switch {
-		case c.ctx.Err() != nil:
-			return c.ctx.Err()
-		case err != nil && (!passing(err) || failed >= maxPollErrors):
-			return err
-		case err != nil:
-			failed++
-			c.log("look-up failed, asking again: %v", err)
-		case done:
-			return nil
-		default:
-			failed = 0
-		}
-		left := time.Until(end)
-		if left <= 0 {
-			c.late = true
-			return errTimeUp
-		}
-		timer := time.NewTimer(min(pause, left))
+	timer := time.NewTimer(time.Until(end))
+	defer timer.Stop()
+
+	ctx, cancel := context.WithCancel(c.ctx)
+	sightings := make(chan sighting)
+	var followers sync.WaitGroup
+	defer followers.Wait()
+	defer cancel()
+	for _, g := range w.groups(c.target) {
+		var mine context.Context
+		mine, g.stop = context.WithCancel(ctx)
+		followers.Go(func() {
+			g.view.follow(mine, g.since(), func(s sighting) {
+				s.group = g
+				select {
+				case sightings <- s:
+				case <-mine.Done():
+				}
+			})
+		})
+	}
+	w.report()
+	for len(w.pending) > 0 {
 		select {
-		case <-timer.C:
 		case <-c.ctx.Done():
-			timer.Stop()
 			return c.ctx.Err()
+		case <-timer.C:
+			c.late = true
+			return w.timeUp()
+		case s := <-sightings:
+			if err := w.take(s); err != nil {
+				return err
+			}
 		}
-		pause = min(2*pause, lastPoll)
 	}
+	return c.ctx.Err()
 }
 
-// passing reports whether an error of a look-up may be gone at the next one.
-func passing(err error) bool {
-	var verdict hookFailed
-	if errors.As(err, &verdict) {
-		return false
-	}
-	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		return !strings.Contains(err.Error(), "job is failed") // Helm's own verdict about a Job; anything else is the network
-	}
-	code := status.Status().Code
-	return code == 0 || code == 429 || code >= 500 && code != 501
+// waiting is one wait.
+type waiting struct {
+	client   *client
+	question question
+	pending  []*item
+	said     string
 }
 
-func parenthesis(s string) string {
-	if s == "" {
+// begin judges what the server answered when the objects were sent; where that is not known, it asks once.
+func (w *waiting) begin(list helmkube.ResourceList) error {
+	for _, i := range list {
+		it := &item{info: i, name: nameOf(i)}
+		now, ok := i.Object.(*unstructured.Unstructured)
+		if !ok || now.GetResourceVersion() == "" {
+			var err error
+			now, err = w.client.dynamic.Resource(i.Mapping.Resource).Namespace(i.Namespace).Get(w.client.ctx, i.Name, metav1.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				now = nil
+			} else if err != nil {
+				w.pending = append(w.pending, it) // for those who follow it to see
+				continue
+			}
+		}
+		if done, err := w.judge(it, now); err != nil {
+			return err
+		} else if !done {
+			w.pending = append(w.pending, it)
+		}
+	}
+	return nil
+}
+
+// groups sorts the pending items by what one watch can show. By label where several objects of a kind bear it, else by name.
+func (w *waiting) groups(target string) []*group {
+	type key struct {
+		resource             schema.GroupVersionResource
+		namespace, one, many string
+	}
+	byKey := map[key]*group{}
+	var out []*group
+	for _, it := range w.pending {
+		k := key{resource: it.info.Mapping.Resource, namespace: it.info.Namespace, one: it.info.Name}
+		if it.seen != nil && target != "" && it.seen.GetLabels()[deploy.LabelTarget] == target {
+			k.one, k.many = "", target
+		}
+		g := byKey[k]
+		if g == nil {
+			g = &group{view: view{client: w.client.dynamic.Resource(k.resource).Namespace(k.namespace)}}
+			if k.many != "" {
+				g.view.labels = deploy.LabelTarget + "=" + k.many
+			}
+			byKey[k] = g
+			out = append(out, g)
+		}
+		g.items = append(g.items, it)
+	}
+	for _, g := range out {
+		if len(g.items) == 1 {
+			g.view.labels, g.view.fields = "", metav1.ObjectNameField+"="+g.items[0].info.Name
+		}
+	}
+	return out
+}
+
+// since is the version to watch from: that of the oldest answer, or empty where there is none.
+func (g *group) since() string {
+	oldest := slices.MinFunc(g.items, func(a, b *item) int { return cmp.Compare(a.version, b.version) }).version
+	if oldest == 0 {
 		return ""
 	}
-	return ": " + s
+	return strconv.FormatUint(oldest, 10)
+}
+
+// take works a sighting in. The error is a no, or why nothing can be seen.
+func (w *waiting) take(s sighting) error {
+	g := s.group
+	if s.err != nil {
+		if g.errors++; !passing(s.err) || g.errors > maxErrors {
+			return fmt.Errorf("wait for %s: %w", g.items[0].name, s.err)
+		}
+		w.client.log("a look at %s failed, trying again: %v", g.items[0].name, s.err)
+		return nil
+	}
+	g.errors = 0
+	for _, it := range slices.Clone(g.items) {
+		i := slices.IndexFunc(s.objects, func(u *unstructured.Unstructured) bool { return u.GetName() == it.info.Name })
+		if i < 0 && !s.whole {
+			continue
+		}
+		var now *unstructured.Unstructured
+		if i >= 0 {
+			now = s.objects[i]
+			if v := versionOf(now); v != 0 && v <= it.version && !s.whole {
+				continue
+			}
+			if s.gone {
+				it.version, now = versionOf(now), nil
+			}
+		}
+		done, err := w.judge(it, now)
+		if err != nil {
+			return err
+		}
+		if done {
+			g.items = slices.DeleteFunc(g.items, func(o *item) bool { return o == it })
+			w.pending = slices.DeleteFunc(w.pending, func(o *item) bool { return o == it })
+		}
+	}
+	if len(g.items) == 0 {
+		g.stop()
+	}
+	w.report()
+	return nil
+}
+
+// judge asks the question about one object as it is now; nil: it is not there.
+func (w *waiting) judge(it *item, now *unstructured.Unstructured) (bool, error) {
+	v := w.question.absent
+	if now != nil {
+		v = w.question.judge(now)
+		it.version, it.seen = versionOf(now), now
+	}
+	if v.failed {
+		return false, fmt.Errorf("%s: %s", it.name, v.detail)
+	}
+	it.detail = v.detail
+	return v.ready, nil
+}
+
+// report says what is waited for first, when that has changed.
+func (w *waiting) report() {
+	if len(w.pending) == 0 {
+		return
+	}
+	say := w.question.words + " " + w.pending[0].name + parenthesis(w.pending[0].detail)
+	if more := len(w.pending) - 1; more > 0 {
+		say += fmt.Sprintf(" (and %d more)", more)
+	}
+	if say != w.said {
+		w.said = say
+		w.client.progress(w.question.phase, say)
+	}
+}
+
+// timeUp names what is missing, and of the first object why, as far as its pods tell.
+func (w *waiting) timeUp() error {
+	first := w.pending[0]
+	e := &notReadyError{first.name, w.question.not, first.detail}
+	if trouble := w.client.podTroubleOf(first); trouble != "" {
+		e.detail += "; " + trouble
+	}
+	if len(w.pending) == 1 {
+		return e
+	}
+	out := []error{e}
+	for _, it := range w.pending[1:] {
+		if len(out) == maxNamed {
+			out = append(out, fmt.Errorf("and %d more", len(w.pending)-maxNamed))
+			break
+		}
+		out = append(out, &notReadyError{it.name, w.question.not, it.detail})
+	}
+	return errors.Join(out...)
+}
+
+// maxNamed is how many objects an error names.
+const maxNamed = 5
+
+// podTroubleOf looks once at a workload's pods and says what is wrong with the first that is not ready.
+func (c *client) podTroubleOf(it *item) string {
+	if it.seen == nil {
+		return ""
+	}
+	selector, err := metav1.LabelSelectorAsSelector(selectorOf(it.seen))
+	if err != nil || selector.Empty() {
+		return ""
+	}
+	pods, err := c.set.CoreV1().Pods(it.info.Namespace).List(c.ctx, metav1.ListOptions{LabelSelector: selector.String(), Limit: 50})
+	if err != nil {
+		return ""
+	}
+	for i := range pods.Items {
+		if v := podReadiness(&pods.Items[i]); !v.ready {
+			return "pod " + pods.Items[i].Name + ": " + v.detail
+		}
+	}
+	return ""
 }
