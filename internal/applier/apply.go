@@ -132,16 +132,21 @@ func (r *run) applyObject(ctx context.Context, wave *task.ApplyTask, u *unstruct
 	uid := string(r.note.apply[id].uid)
 	pre := precondition{create: uid == "", uid: uid}
 	var res result
+	tries, reclaimed := 0, false
 	err := retryPausing(ctx, r.engine.pause, func(err error) bool { return r.worthAgain(id, err) }, func() error {
 		var err error
-		res, err = r.send(wave, u, pre)
-		if pre.violated(err) {
-			if pre, err = r.claim(ctx, id); err == nil {
-				res, err = r.send(wave, u, pre)
+		tries++
+		if res, err = r.send(wave, u, pre); pre.violated(err) {
+			var ours bool
+			if pre, ours, err = r.claim(ctx, id); err != nil {
+				return err
 			}
+			reclaimed = reclaimed || ours && tries == 1 // later it may be what a try of this run made
+			res, err = r.send(wave, u, pre)
 		}
 		return err
 	})
+	res.reclaimed = reclaimed && r.note.firstTime
 	if err != nil {
 		res.err = explain(objectID(id), err)
 	} else {
@@ -165,22 +170,23 @@ func (r *run) worthAgain(id object.ObjMetadata, err error) bool {
 	return apierrors.IsNotFound(err)
 }
 
-// claim finds out whether an object that exists although it should not, or is another one than we knew, may be ours, and what to demand of it then.
-func (r *run) claim(ctx context.Context, id object.ObjMetadata) (precondition, error) {
+// claim finds out whether an object that exists although it should not, or is another one than we knew, may become ours, and what to demand of it then. It
+// also says whether the object bears our marks already.
+func (r *run) claim(ctx context.Context, id object.ObjMetadata) (next precondition, ours bool, err error) {
 	m, err := r.engine.metadata(ctx, id)
 	if apierrors.IsNotFound(err) {
-		return precondition{create: true}, nil
+		return precondition{create: true}, false, nil
 	}
 	if err != nil {
-		return precondition{}, fmt.Errorf("look who owns it: %w", err)
+		return precondition{}, false, fmt.Errorf("look who owns it: %w", err)
 	}
 	live := &unstructured.Unstructured{Object: map[string]any{}}
 	live.SetAnnotations(m.Annotations)
 	live.SetLabels(m.Labels)
 	if _, err := inventory.CanApply(r.info, live, inventory.PolicyAdoptIfNoInventory); err != nil {
-		return precondition{}, &foreignError{owner(live)}
+		return precondition{}, false, &foreignError{owner(live)}
 	}
-	return precondition{uid: string(m.UID)}, nil
+	return precondition{uid: string(m.UID)}, inventory.IDMatch(r.info, live) == inventory.Match, nil
 }
 
 // foreignError is an object that another inventory owns.

@@ -1,6 +1,7 @@
 package applier_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -75,4 +76,33 @@ func writes(requests []string) []string {
 		}
 	}
 	return out
+}
+
+func TestFullRunOfMany(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i := range 10 {
+		w.text += w.configMap(fmt.Sprintf("c%d", i), "1")
+	}
+	w.converge(false)
+	cms := w.kube.Kubernetes.CoreV1().ConfigMaps(w.ns)
+	w.step(t, "reads all objects of a kind and namespace at once", func(t *testing.T) {
+		got := w.counted(func() { wantEqual(t, "changes", w.converge(true), []string(nil)) })
+		wantEqual(t, "requests", got, []string{"GET /api/v1/namespaces/" + w.ns + "/configmaps"})
+	})
+	w.step(t, "sees what was edited, deleted, or lost our label; foreign additions are none of ours", func(t *testing.T) {
+		for name, patch := range map[string]string{
+			"c1": `{"data":{"v":"edited"}}`,
+			"c2": `{"metadata":{"labels":{"towline.dev/target":null}}}`,
+			"c3": `{"data":{"foreign":"x"},"metadata":{"annotations":{"a":"b"}}}`,
+		} {
+			must(cms.Patch(t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "somebody"}))(t)
+		}
+		if err := cms.Delete(t.Context(), "c4", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		wantEqual(t, "changes", w.converge(true), []string{"apply ConfigMap/NS/c1", "create ConfigMap/NS/c2", "create ConfigMap/NS/c4"})
+		wantEqual(t, "changes", w.converge(true), []string(nil))
+		wantEqual(t, "values", w.value("c1")+w.value("c2")+w.value("c3")+w.value("c4"), "1111")
+	})
 }

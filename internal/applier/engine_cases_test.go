@@ -444,3 +444,24 @@ func TestManyInOneWait(t *testing.T) {
 	}
 	wantEqual(t, "one list and one watch for all", watches, 2)
 }
+
+func TestLostInventory(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.text = w.configMap("a", "1") + w.configMap("b", "1")
+	w.converge(false)
+	cms := w.kube.Kubernetes.CoreV1().ConfigMaps(w.ns)
+	if err := cms.Delete(t.Context(), "towline-inventory.kustomization.apps.web", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	w.text = w.configMap("a", "1")
+	w.step(t, "is rebuilt from the marks on the objects", func(t *testing.T) {
+		w.converge(false)
+		wantEqual(t, "lines of the inventory", strings.Count(w.inventory(), "\n"), 2)
+	})
+	w.step(t, "so that what was dropped meanwhile is pruned by the next run", func(t *testing.T) {
+		wantEqual(t, "changes", w.converge(false), []string{"prune ConfigMap/NS/b"})
+		wantEqual(t, "b", w.value("b"), "")
+	})
+}

@@ -196,11 +196,10 @@ func TestUnreadableInventory(t *testing.T) {
 
 func TestMissingNamespace(t *testing.T) {
 	t.Parallel()
-	s, i := newTestStore(t)
 	clients, err := kube.New(testenv.Cluster(t).Config)
 	check(t, err)
-	s = newStore(clients.Kubernetes.CoreV1().ConfigMaps("not-there"), "not-there")
-	i.namespace = "not-there"
+	s := newStore(clients.Kubernetes.CoreV1().ConfigMaps("not-there"), "not-there")
+	i := infoOf("not-there", deploy.Name{Kind: deploy.KindKustomization, Namespace: "apps", Name: "web"})
 	err = s.update(t.Context(), i, func(es entries) { es.put(id("a"), entry{}) })
 	if !errors.Is(err, errMissingNamespace) {
 		t.Fatalf("want errMissingNamespace at once, got %v", err)

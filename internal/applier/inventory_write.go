@@ -36,11 +36,6 @@ func (s *store) update(ctx context.Context, i info, edit func(entries)) error {
 	return nil
 }
 
-// remove deletes an inventory. The caller has made sure that nothing is left in it.
-func (s *store) remove(ctx context.Context, i info) error {
-	return s.update(ctx, i, func(es entries) { clear(es) })
-}
-
 // put sets what is known of an object; the line of a known one stays where it is.
 func (es entries) put(id object.ObjMetadata, e entry) {
 	e.shard = -1

@@ -29,7 +29,7 @@ func (e *Engine) Apply(ctx context.Context, w deploy.Work, p *deploy.Plan, progr
 	}
 	e.setSettled(w, false)
 	err = r.outcome(ctx, r.do(ctx))
-	e.setSettled(w, err == nil)
+	e.setSettled(w, err == nil && len(r.recalled) == 0)
 	return r.changes(p.Changes), err
 }
 

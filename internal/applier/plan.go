@@ -32,6 +32,8 @@ type note struct {
 	// apply has the objects that are sent, with what the inventory knows of each; all others are as wanted.
 	apply map[object.ObjMetadata]entry
 	drop  []verdict
+	// firstTime: there is no inventory yet, or none any more.
+	firstTime bool
 }
 
 // verdict is what becomes of a dropped object.
@@ -63,6 +65,7 @@ func (e *Engine) Plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) 
 	if err != nil {
 		return nil, failure(ctx, deploy.ReasonPlanFailed, err)
 	}
+	n.firstTime = len(known) == 0
 	gone := droppedIDs(n.render, known, w.Full)
 	if blocked := emptyGuard(w, n.render, gone, known); blocked != nil {
 		return nil, blocked

@@ -48,6 +48,8 @@ type result struct {
 	health     health
 	// gone: it may leave the inventory.
 	gone bool
+	// reclaimed: it bore our marks before the inventory knew of it.
+	reclaimed bool
 }
 
 // run is one operation on one target. Its fields belong to the goroutine of do; workers return values.
@@ -67,6 +69,8 @@ type run struct {
 	results map[object.ObjMetadata]result
 	// unhealthy says of objects that were waited for in vain why.
 	unhealthy map[object.ObjMetadata]string
+	// recalled are further objects with our marks, found when the inventory had been lost.
+	recalled []object.ObjMetadata
 	// applyEnded is set by the first beforePrune, mayPrune by it when nothing had failed until then.
 	applyEnded, mayPrune bool
 }
@@ -209,6 +213,9 @@ func (r *run) do(ctx context.Context) error {
 			if stopped == nil && r.mayPrune {
 				stopped = r.letGo(ctx)
 			}
+			if stopped == nil {
+				stopped = r.recall(ctx)
+			}
 			crashpoint.At("applier.before-record")
 			if err := r.start(t); stopped == nil {
 				stopped = err
@@ -258,6 +265,11 @@ func (r *run) record(ctx context.Context) error {
 				e.rendered = r.note.render.hashes[id]
 			}
 			es.put(id, e)
+		}
+		for _, id := range r.recalled {
+			if _, known := es[id]; !known {
+				es.put(id, entry{})
+			}
 		}
 		for _, v := range r.note.drop {
 			switch {
