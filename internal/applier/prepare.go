@@ -99,7 +99,7 @@ func (s scopes) of(u *unstructured.Unstructured) (meta.RESTScopeName, error) {
 }
 
 // scopes asks discovery, and the CRDs among the objects, how far each kind reaches. Kinds that nobody knows are asked for again for about two seconds: another
-// target may be creating their CRD right now.
+// target may be creating their CRD right now. The mapper reads discovery again by itself, once a second at most.
 func (e *Engine) scopes(ctx context.Context, us, crds []*unstructured.Unstructured) scopes {
 	s := scopes{}
 	unknown := map[schema.GroupVersionKind]*unstructured.Unstructured{}
@@ -122,7 +122,6 @@ func (e *Engine) scopes(ctx context.Context, us, crds []*unstructured.Unstructur
 			return s
 		}
 		wait *= 2
-		e.clients.Mapper.Reset()
 	}
 }
 
