@@ -144,7 +144,7 @@ func (a *agent) run(ctx context.Context, signals *signals) error {
 	group.Go(func() error { // a server that cannot listen ends the agent; at a normal end it is the last to go
 		select {
 		case err := <-server:
-			server <- err
+			server <- nil // said here; nobody need say it again
 			return err
 		case <-ctx.Done():
 			return nil
@@ -180,7 +180,7 @@ func (a *agent) awaitCluster(ctx context.Context) error {
 			}
 			return nil
 		}
-		if tries == 0 {
+		if tries == 0 && ctx.Err() == nil {
 			a.log.Warn("cluster not reached yet, trying on", zap.Error(err))
 		}
 		select {
