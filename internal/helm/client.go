@@ -48,6 +48,8 @@ type client struct {
 	removing bool
 	// late says that a wait ran out of time: the SDK keeps only the text of some errors.
 	late bool
+	// named are the names of all objects that the operation has had to do with.
+	named []string
 	// undeleted is why objects could not be deleted: the SDK drops that.
 	undeleted []error
 }
@@ -78,6 +80,9 @@ func (c *client) OutputContainerLogsForPodList(*corev1.PodList, string, func(_, 
 func (c *client) Build(r io.Reader, validate bool) (list helmkube.ResourceList, err error) {
 	defer recovered(&err)
 	list, err = c.Client.Build(r, validate)
+	for _, i := range list {
+		c.named = append(c.named, i.Name, i.Namespace)
+	}
 	if err == nil || validate {
 		return list, err
 	}

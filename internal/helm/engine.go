@@ -173,11 +173,12 @@ func (e *Engine) operate(ctx context.Context, t deploy.Target, at place, timeout
 	}
 	hard, cancel := context.WithTimeout(ctx, timeout+recordGrace)
 	defer cancel()
-	op, err := e.pool.operation(hard, at, timeout, e.log.With(zap.Stringer("target", t.Name), zap.Stringer("release", at)), progress)
+	op, err := e.pool.operation(hard, at, timeout, maskOf(t.HelmRelease.Values), e.log.With(zap.Stringer("target", t.Name), zap.Stringer("release", at)), progress)
 	if err != nil {
 		return err
 	}
 	defer func() {
+		err = op.masked(t).error(err)
 		if p := (*panicError)(nil); errors.As(err, &p) {
 			e.log.Error("panic", zap.Stringer("target", t.Name), zap.String("type", p.kind), zap.ByteString("stack", p.stack))
 		}

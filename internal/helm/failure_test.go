@@ -146,6 +146,17 @@ func TestSecretValuesStaySecret(t *testing.T) {
 	try(`{"password":"`+canary+`3"}`, e.revision(testenv.Chart("web", "1.0.1", files)))
 	files["templates/t.yaml"] = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: [{{ .Values.password }}]}\n"
 	try(`{"password":"`+canary+`4"}`, e.revision(testenv.Chart("web", "1.0.2", files)))
+	files["templates/t.yaml"] = "{{ fail .Values.password }}"
+	try(`{"password":"`+canary+`5"}`, e.revision(testenv.Chart("web", "1.0.3", files)))
+	files["templates/t.yaml"] = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: t, labels: {l: \"{{ .Values.password }}!\"}}\n"
+	try(`{"password":"`+canary+`6"}`, e.revision(testenv.Chart("web", "1.0.4", files)))
+	if want := "(value /password)"; !strings.Contains(said[len(said)-1], want) {
+		t.Errorf("the server's refusal of a label reads %q, want %q in it", said[len(said)-1], want)
+	}
+	files["templates/t.yaml"] = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: t}\ndata: {{ .Values.password | quote }}\n"
+	try(`{"password":"`+canary+`7"}`, e.revision(testenv.Chart("web", "1.0.5", files)))
+	files["templates/t.yaml"] = "apiVersion: v1\nkind: {{ .Values.password }}\nmetadata: {name: t}\n"
+	try(`{"password":"`+canary+`8"}`, e.revision(testenv.Chart("web", "1.0.6", files)))
 	if said[0] != "<nil>" || said[1] != "<nil>" || slices.Contains(said[2:], "<nil>") {
 		t.Fatalf("results %q: want two successes and three failures", said)
 	}

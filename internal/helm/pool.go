@@ -62,7 +62,7 @@ type operation struct {
 }
 
 // operation makes the parts. Every request of them ends when ctx does, and none starts afterwards.
-func (p *pool) operation(ctx context.Context, at place, timeout time.Duration, log *zap.Logger, progress deploy.Progress) (*operation, error) {
+func (p *pool) operation(ctx context.Context, at place, timeout time.Duration, hide mask, log *zap.Logger, progress deploy.Progress) (*operation, error) {
 	bound, err := p.clients.Bound(ctx)
 	if err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func (p *pool) operation(ctx context.Context, at place, timeout time.Duration, l
 	}
 	debug := func(format string, v ...any) {
 		if log.Core().Enabled(zap.DebugLevel) {
-			log.Debug("helm sdk", zap.String("message", fmt.Sprintf(format, v...)))
+			log.Debug("helm sdk", zap.String("message", hide.text(fmt.Sprintf(format, v...))))
 		}
 	}
 	g := &getter{clients: bound, set: set, namespace: at.namespace}
@@ -97,6 +97,11 @@ func (p *pool) operation(ctx context.Context, at place, timeout time.Duration, l
 		HookOutputFunc:   func(_, _, _ string) io.Writer { return io.Discard },
 	}
 	return op, nil
+}
+
+// masked is what hides the target's values in what the operation says.
+func (op *operation) masked(t deploy.Target) mask {
+	return maskOf(t.HelmRelease.Values, append(op.kube.named, op.place.name, op.place.namespace, op.place.storage)...)
 }
 
 // capabilities reads what the server can do, at most once per capabilitiesAge unless fresh is asked for.

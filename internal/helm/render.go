@@ -22,41 +22,50 @@ import (
 // Render is what a release would send: the CRDs of the chart where an install creates them, the manifests in Helm's order, the hooks. No cluster is asked: lookup finds
 // nothing, and .Capabilities are those of the Kubernetes version that this agent was built with.
 func Render(ctx context.Context, t deploy.Target, r deploy.Revision) ([]*unstructured.Unstructured, error) {
+	if err := ctx.Err(); err != nil { // the SDK does not look
+		return nil, err
+	}
 	p, err := prepare(deploy.Work{Target: t, Revision: r})
 	if err != nil {
 		return nil, err
 	}
 	at := placeOf(t)
-	cfg := &action.Configuration{
+	in := action.NewInstall(&action.Configuration{
 		Capabilities: chartutil.DefaultCapabilities.Copy(),
 		KubeClient:   &helmkube.Client{}, // the SDK puts a printing one in its place
 		Releases:     storage.Init(driver.NewMemory()),
 		Log:          func(string, ...any) {},
-	}
-	in := action.NewInstall(cfg)
+	})
 	in.ReleaseName, in.Namespace = at.name, at.namespace
 	in.ClientOnly, in.DryRun, in.DryRunOption, in.Replace = true, true, "client", true
 	in.SkipCRDs, in.SkipSchemaValidation = true, true
 	in.PostRenderer = labeller{value: t.Name.LabelValue()}
 	rel, err := in.RunWithContext(ctx, p.chart, p.values)
 	if err != nil {
+		err = maskOf(t.HelmRelease.Values, p.chart.Name(), at.name, at.namespace).error(err)
 		return nil, fmt.Errorf("render chart %s: %w", p.chart.Name(), err)
 	}
+	o := t.HelmRelease.Install
+	if o == nil {
+		o = &deploy.Install{}
+	}
 	var texts []string
-	if o := t.HelmRelease.Install; o == nil || o.CRDs != deploy.CRDsSkip {
+	if o.CRDs != deploy.CRDsSkip {
 		for _, crd := range p.crds {
 			texts = append(texts, string(crd.File.Data))
 		}
 	}
 	texts = append(texts, rel.Manifest)
-	for _, h := range rel.Hooks {
-		texts = append(texts, h.Manifest)
+	if !o.DisableHooks {
+		for _, h := range rel.Hooks {
+			texts = append(texts, h.Manifest)
+		}
 	}
 	var out []*unstructured.Unstructured
 	for _, text := range texts {
 		objects, err := parseObjects(text)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("render chart %s: %w", p.chart.Name(), maskOf(t.HelmRelease.Values, p.chart.Name()).error(err))
 		}
 		out = append(out, objects...)
 	}

@@ -1,0 +1,103 @@
+package helm
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/towline/towline/internal/deploy"
+)
+
+// minMasked is the length in bytes from which a value is taken out of texts. Shorter ones are words such as true, 8080 or nginx: nothing would be hidden, and messages would
+// become riddles.
+const minMasked = 6
+
+// mask takes values out of texts that others wrote: the server quotes what it refuses, templates what they fail for. Each value is replaced by its path, so that the reader
+// still knows which one is meant. Not by where it stands but by what it says, since a value may end up anywhere.
+type mask struct{ replace *strings.Replacer }
+
+// maskOf is the mask of a release's values. What is part of a public text (an object's name) stays: it can be seen anyway, and messages name objects.
+func maskOf(v deploy.Values, public ...string) mask {
+	var root any
+	if len(v) == 0 || json.Unmarshal(v, &root) != nil {
+		return mask{}
+	}
+	paths := map[string]string{}
+	collect(root, "", paths)
+	secrets := make([]string, 0, len(paths))
+	for s := range paths {
+		if !slices.ContainsFunc(public, func(p string) bool { return strings.Contains(p, s) }) {
+			secrets = append(secrets, s)
+		}
+	}
+	if len(secrets) == 0 {
+		return mask{}
+	}
+	slices.SortFunc(secrets, func(a, b string) int { // a value that contains another one first
+		if len(a) != len(b) {
+			return len(b) - len(a)
+		}
+		return strings.Compare(a, b)
+	})
+	var pairs []string
+	for _, s := range secrets {
+		is := "(value " + paths[s] + ")"
+		pairs = append(pairs, s, is, base64.StdEncoding.EncodeToString([]byte(s)), is)
+		if q := strconv.Quote(s); q[1:len(q)-1] != s {
+			pairs = append(pairs, q[1:len(q)-1], is)
+		}
+		for line := range strings.Lines(s) { // YAML's errors quote lines
+			if line = strings.TrimSpace(line); line != s && len(line) >= minMasked {
+				pairs = append(pairs, line, is)
+			}
+		}
+	}
+	return mask{strings.NewReplacer(pairs...)}
+}
+
+// collect notes the path of every text that is long enough; of equal ones the first.
+func collect(v any, at string, paths map[string]string) {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, sub := range v {
+			collect(sub, at+"/"+key, paths)
+		}
+	case []any:
+		for i, sub := range v {
+			collect(sub, at+"/"+strconv.Itoa(i), paths)
+		}
+	case string:
+		if old, ok := paths[v]; len(v) >= minMasked && (!ok || at < old) {
+			paths[v] = at
+		}
+	}
+}
+
+func (m mask) text(s string) string {
+	if m.replace == nil {
+		return s
+	}
+	return m.replace.Replace(s)
+}
+
+// error is err with a text that the values are taken out of. What it wraps can still be asked for.
+func (m mask) error(err error) error {
+	if err == nil {
+		return nil
+	}
+	was := err.Error()
+	if is := m.text(was); is != was {
+		return &maskedError{text: is, err: err}
+	}
+	return err
+}
+
+type maskedError struct {
+	text string
+	err  error
+}
+
+func (e *maskedError) Error() string { return e.text }
+func (e *maskedError) Unwrap() error { return e.err }
