@@ -78,6 +78,9 @@ func TestScripts(t *testing.T) {
 			e.Defer(func() { _ = os.RemoveAll(run) })
 			e.Defer(w.kill)
 			e.Values[worldKey{}] = w
+			if err := os.Mkdir(filepath.Join(e.WorkDir, "etc"), 0o755); err != nil {
+				return err
+			}
 			if err := os.Symlink(agent, filepath.Join(run, "towline")); err != nil {
 				return err
 			}
@@ -86,7 +89,7 @@ func TestScripts(t *testing.T) {
 				"REGISTRY="+w.registry.Host(),
 				"KUBECONFIG="+cluster.Kubeconfig,
 				"TOWLINE_KUBECONFIG="+cluster.Kubeconfig,
-				"TOWLINE_CONFIG="+filepath.Join(e.WorkDir, "config.yaml"),
+				"TOWLINE_CONFIG="+filepath.Join(e.WorkDir, "etc", "config.yaml"), // not among the files of the script
 				"TOWLINE_CACHE_DIR="+filepath.Join(e.WorkDir, "cache"),
 				"TOWLINE_SOCKET="+filepath.Join(run, "s"),
 				"TOWLINE_LISTEN=127.0.0.1:0",
