@@ -44,11 +44,7 @@ type agent struct {
 
 // newAgent builds the rooms for a config and hands the config to them. No request is made.
 func newAgent(settings config.Agent, cfg *config.Config, log *zap.Logger) (*agent, error) {
-	restConfig, err := kube.Load(settings.Kubeconfig, settings.Context)
-	if err != nil {
-		return nil, err
-	}
-	clients, err := kube.New(restConfig)
+	clients, err := connect(settings)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +73,15 @@ func newAgent(settings config.Agent, cfg *config.Config, log *zap.Logger) (*agen
 	a.poller = poller.New(a.store, news{a.scheduler, a.board, a.cache}, log.Named("poller"))
 	a.adopt(cfg)
 	return a, nil
+}
+
+// connect builds the clients of the cluster that the settings name. No request is made.
+func connect(settings config.Agent) (*kube.Clients, error) {
+	cfg, err := kube.Load(settings.Kubeconfig, settings.Context)
+	if err != nil {
+		return nil, err
+	}
+	return kube.New(cfg)
 }
 
 // news hands what the poller learns to those who need it.

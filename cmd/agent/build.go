@@ -17,7 +17,6 @@ import (
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/helm"
-	"github.com/towline/towline/internal/kube"
 )
 
 func newBuild() *cobra.Command {
@@ -61,11 +60,7 @@ func render(ctx context.Context, settings config.Agent, arg string) ([]*unstruct
 	}
 	credentials := pullSecrets{}
 	if source.Spec.SecretRef != nil {
-		restConfig, err := kube.Load(settings.Kubeconfig, settings.Context)
-		if err != nil {
-			return nil, err
-		}
-		clients, err := kube.New(restConfig)
+		clients, err := connect(settings)
 		if err != nil {
 			return nil, err
 		}
