@@ -105,7 +105,7 @@ func (c *client) Create(list helmkube.ResourceList) (res *helmkube.Result, err e
 		if err := c.ctx.Err(); err != nil {
 			return done, err
 		}
-		got, err := c.Client.Create(rest[:n])
+		got, err := c.create(rest[:n])
 		if err != nil {
 			errs = append(errs, flat(err))
 		} else {
@@ -117,6 +117,14 @@ func (c *client) Create(list helmkube.ResourceList) (res *helmkube.Result, err e
 		}
 	}
 	return done, errors.Join(errs...)
+}
+
+// create creates objects of one kind. A namespace may have come to be since the SDK looked: install.createNamespace makes it, and the chart may have it too.
+func (c *client) create(list helmkube.ResourceList) (*helmkube.Result, error) {
+	if kindOf(list[0]) == "Namespace" {
+		return c.Client.UpdateThreeWayMerge(nil, list, false)
+	}
+	return c.Client.Create(list)
 }
 
 // Update implements helmkube.Interface. Custom resources are merged three-way too: without that, a field that a chart dropped would stay.

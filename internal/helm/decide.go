@@ -46,7 +46,8 @@ type wanted struct {
 //	newest revision       ours, same fingerprint   anything else
 //	none                  –                        install
 //	deployed              nothing                  upgrade
-//	superseded, unknown   upgrade                  upgrade
+//	superseded            upgrade                  upgrade
+//	unknown               recover, then upgrade    the same: Helm would refuse it for ever
 //	failed                retry                    upgrade if any revision was deployed, else install again
 //	uninstalled           install                  install (as the next revision)
 //	pending, uninstalling recover, then as failed  the same once it is older than the lock, an error before
@@ -75,7 +76,7 @@ func decide(o observation, want wanted, now time.Time) (decision, error) {
 	case last.status == release.StatusDeployed:
 		return decision{do: doUpgrade, why: "another Helm client changed it"}, nil
 	}
-	d := decision{do: doUpgrade, recover: last.inTransition(), why: "revision " + strconv.Itoa(last.version) + " is " + string(last.status)}
+	d := decision{do: doUpgrade, recover: last.interrupted(), why: "revision " + strconv.Itoa(last.version) + " is " + string(last.status)}
 	if !o.everDeployed() && (last.status == release.StatusFailed || last.status == release.StatusPendingInstall) {
 		d.do, d.replace = doInstall, true
 	}
@@ -88,6 +89,9 @@ func changed(parts []string) string {
 	}
 	return strings.Join(parts, " and ") + " changed"
 }
+
+// interrupted reports whether the record does not say how its operation ended.
+func (r revision) interrupted() bool { return r.inTransition() || r.status == release.StatusUnknown }
 
 // locked is an error while another Helm client may be at work.
 func (r revision) locked(now time.Time, lock time.Duration) error {

@@ -59,7 +59,7 @@ func TestDecide(t *testing.T) {
 		{"takes over what another client left for longer than the lock", observation{rev(1, release.StatusDeployed),
 			with(foreign(rev(2, release.StatusPendingRollback)), func(r *revision) { r.touched = now.Add(-lock - time.Second) })},
 			decision{do: doUpgrade, recover: true, why: "revision 2 is pending-rollback"}, ""},
-		{"upgrades from a status that it does not know", observation{rev(1, release.StatusUnknown)}, decision{do: doUpgrade, why: "revision 1 is unknown"}, ""},
+		{"upgrades from a status that it does not know", observation{rev(1, release.StatusUnknown)}, decision{do: doUpgrade, recover: true, why: "revision 1 is unknown"}, ""},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {

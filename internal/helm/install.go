@@ -23,13 +23,13 @@ func (op *operation) bring(w deploy.Work, n note) ([]deploy.Change, error) {
 		return nil, err
 	}
 	op.kube.target = w.Target.Name.LabelValue()
-	op.cfg.Releases.MaxHistory = maxHistory(w.Target)
+	defer op.trim(maxHistory(w.Target))
 	var history []*release.Release
 	if len(n.observed) > 0 {
 		if history, err = op.history(); err != nil {
 			return nil, err
 		}
-		if err := op.recover(history, n.decision); err != nil {
+		if err := op.recover(history, n); err != nil {
 			return nil, err
 		}
 		if err := op.rememberTried(history); err != nil {
@@ -50,7 +50,7 @@ func (op *operation) bring(w deploy.Work, n note) ([]deploy.Change, error) {
 	}
 	op.log.Info("release is as wanted", zap.String("did", string(n.decision.changes(op.place)[0].Action)), zap.Int("revision", rel.Version),
 		zap.String("chart", p.chart.Name()+" "+p.chart.Metadata.Version), zap.String("because", n.decision.why))
-	return op.removeLeftovers(history, rel.Manifest, release.StatusFailed)
+	return op.removeLeftovers(history, []*release.Release{rel}, release.StatusFailed)
 }
 
 // install runs Helm's install action, over what is uninstalled or never came to be if replace says so.

@@ -17,18 +17,22 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-// removeLeftovers deletes what revisions that failed or were interrupted have created and the kept manifest does not have. Helm forgets such objects: they would survive even the
+// removeLeftovers deletes what revisions that failed or were interrupted have created and the kept revisions do not have. Helm forgets such objects: they would survive even the
 // uninstallation. Only objects go that bear the release's own marks and no wish to be kept.
-func (op *operation) removeLeftovers(history []*release.Release, kept string, from ...release.Status) ([]deploy.Change, error) {
+func (op *operation) removeLeftovers(history, kept []*release.Release, from ...release.Status) ([]deploy.Change, error) {
 	history = slices.DeleteFunc(slices.Clone(history), func(r *release.Release) bool {
-		return !slices.Contains(from, r.Info.Status) || r.Manifest == kept
+		return !slices.Contains(from, r.Info.Status) || slices.ContainsFunc(kept, func(k *release.Release) bool { return k.Manifest == r.Manifest })
 	})
 	if len(history) == 0 {
 		return nil, nil
 	}
-	keep, err := op.kube.Build(strings.NewReader(kept), false)
-	if err != nil {
-		return nil, fmt.Errorf("read the manifest of release %s: %w", op.place, err)
+	var keep helmkube.ResourceList
+	for _, k := range kept {
+		has, err := op.kube.Build(strings.NewReader(k.Manifest), false)
+		if err != nil {
+			return nil, fmt.Errorf("read the manifest of release %s: %w", op.place, err)
+		}
+		keep = append(keep, has...)
 	}
 	var changes []deploy.Change
 	var errs []error

@@ -11,15 +11,18 @@ import (
 
 // recover marks the newest revision failed where an operation died before it could say how it ended: Helm refuses to touch a release that is pending. Nothing is
 // uninstalled; the upgrade that follows makes the objects right.
-func (op *operation) recover(history []*release.Release, d decision) error {
-	if !d.recover || len(history) == 0 {
+func (op *operation) recover(history []*release.Release, n note) error {
+	if !n.decision.recover || len(history) == 0 {
 		return nil
 	}
 	last := history[len(history)-1]
-	if !last.Info.Status.IsPending() && last.Info.Status != release.StatusUninstalling {
-		return nil // it ended after all, between look and act
+	if seen := n.observed.last().version; last.Version != seen {
+		return fmt.Errorf("another Helm client made revision %d while revision %d was about to be taken up", last.Version, seen)
 	}
 	was := last.Info.Status
+	if !(revision{status: was}).interrupted() {
+		return nil // it ended after all, between look and act
+	}
 	last.SetStatus(release.StatusFailed, fmt.Sprintf("interrupted while %s", was))
 	if err := op.cfg.Releases.Update(last); err != nil {
 		return fmt.Errorf("mark the interrupted revision %d failed: %w", last.Version, err)

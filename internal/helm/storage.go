@@ -2,6 +2,7 @@ package helm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strconv"
@@ -45,7 +46,7 @@ func (r records) Create(key string, rel *release.Release) error {
 	stamped[labelRevision] = strconv.Itoa(rel.Version)
 	rel.Labels = stamped // on the release itself: the SDK writes it again at the end
 	if err := r.Secrets.Create(key, slim(rel)); err != nil {
-		return tooLarge(rel, err)
+		return r.explain(rel, err)
 	}
 	r.op.kube.recorded = true
 	if rel.Info.Status == release.StatusPendingUpgrade {
@@ -59,7 +60,19 @@ func (r records) Update(key string, rel *release.Release) error {
 	if rel.Info.Status == release.StatusDeployed {
 		crashpoint.At("helm.before-record")
 	}
-	return r.Secrets.Update(key, slim(rel))
+	err := r.Secrets.Update(key, slim(rel))
+	if rel.Info.Status == release.StatusUninstalling {
+		crashpoint.At("helm.uninstalling")
+	}
+	return err
+}
+
+// Delete removes a revision's record.
+func (r records) Delete(key string) (*release.Release, error) {
+	if r.op.kube.removing {
+		crashpoint.At("helm.before-forget")
+	}
+	return r.Secrets.Delete(key)
 }
 
 // Get implements driver.Driver.
@@ -83,10 +96,13 @@ func slim(rel *release.Release) *release.Release {
 	return &c
 }
 
-// tooLarge explains the server's refusal of a Secret over 1 MiB.
-func tooLarge(rel *release.Release, err error) error {
-	if strings.Contains(err.Error(), "Too long") || apierrors.IsRequestEntityTooLargeError(err) {
+// explain says what the server's refusal of a new record means.
+func (r records) explain(rel *release.Release, err error) error {
+	switch {
+	case strings.Contains(err.Error(), "Too long") || apierrors.IsRequestEntityTooLargeError(err):
 		return fmt.Errorf("the record of release %s does not fit a Secret (1 MiB): its manifest is %d KiB; split the chart: %w", rel.Name, len(rel.Manifest)>>10, err)
+	case errors.Is(err, driver.ErrReleaseExists):
+		return fmt.Errorf("revision %d of release %s came to be meanwhile: another target or Helm client is installing it: %w", rel.Version, r.op.place, err)
 	}
 	return err
 }
@@ -223,6 +239,13 @@ func (op *operation) history() ([]*release.Release, error) {
 	}
 	sortByRevision(out)
 	return out, nil
+}
+
+// count is how many records there are.
+func (s *secretCache) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.held)
 }
 
 // status is what the record of a revision says, from its labels.

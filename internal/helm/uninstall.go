@@ -9,6 +9,7 @@ import (
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/release"
 
+	"github.com/towline/towline/internal/crashpoint"
 	"github.com/towline/towline/internal/deploy"
 )
 
@@ -26,8 +27,9 @@ func (op *operation) remove(t deploy.Target) error {
 	op.place.namespace = last.Namespace // the record knows where the objects are; the target may say something newer
 	op.kube.removing = true
 	op.kube.Namespace, op.kube.place = last.Namespace, op.place
+	crashpoint.At("helm.before-uninstall")
 	op.progress(deploy.PhaseDeleting, "uninstalling release "+op.place.String())
-	if _, err := op.removeLeftovers(history, last.Manifest, release.StatusDeployed, release.StatusFailed, release.StatusPendingInstall, release.StatusPendingUpgrade,
+	if _, err := op.removeLeftovers(history, []*release.Release{last}, release.StatusDeployed, release.StatusFailed, release.StatusPendingInstall, release.StatusPendingUpgrade,
 		release.StatusPendingRollback); err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func (op *operation) upgrade(t deploy.Target, p *prepared, history []*release.Re
 	}
 	up := action.NewUpgrade(op.cfg)
 	up.Namespace = op.place.namespace
-	up.MaxHistory = maxHistory(t)
+	up.MaxHistory = 0     // see trim
 	up.ResetValues = true // no values means no values; by default Helm would take the last revision's
 	up.SkipCRDs, up.SkipSchemaValidation = true, true
 	up.TakeOwnership = true
