@@ -80,7 +80,10 @@ func targetMessage(s deploy.TargetState) string {
 	if s.Stage != "" {
 		parts = append([]string{s.Stage}, parts...)
 	}
-	return strings.Join(slices.DeleteFunc(append(parts, s.WaitsFor...), func(p string) bool { return p == "" }), "; ")
+	for _, w := range s.WaitsFor {
+		parts = append(parts, "waits for "+w)
+	}
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), "; ")
 }
 
 func phaseWord(p deploy.Phase) string {

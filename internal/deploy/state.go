@@ -74,9 +74,10 @@ type TargetState struct {
 	Phase     Phase  `json:"phase"`
 	Reason    string `json:"reason,omitempty"`
 	Message   string `json:"message,omitempty"`
-	// WaitsFor says in words what the target waits for before it can start: a source, a dependency, a retry.
+	// WaitsFor says what the target waits for before it can start (a source, a dependency, a retry), in noun phrases that follow "waits for": nothing in them may
+	// age, since they are read later than they are written.
 	WaitsFor []string `json:"waitsFor,omitempty"`
-	// Revision that the last attempt was made at; LastGood the last that ended Ready.
+	// Revision that the running attempt is made at, or the last one was; LastGood the last that ended Ready.
 	Revision  string   `json:"revision,omitempty"`
 	LastGood  *Good    `json:"lastGood,omitempty"`
 	Changes   []Change `json:"changes,omitempty"`

@@ -70,7 +70,7 @@ func TestRecords(t *testing.T) {
 		}, func(r *rig) {
 			ready(a, z)(r)
 			r.want("kustomization/a@1 full")
-			r.says(ks("z"), deploy.PhaseReady, "source/other has no revision yet")
+			r.says(ks("z"), deploy.PhaseReady, "source/other, which has no revision yet")
 		})
 	})
 	t.Run("hold the intent from before the attempt until it is Ready", func(t *testing.T) {
@@ -173,7 +173,7 @@ func TestRecords(t *testing.T) {
 			r.memory.fails(errors.New("server is away"))
 			r.Revised(revision("s", "1"))
 			r.want()
-			r.says(ks("a"), deploy.PhaseFailed, "retry in 1s (attempt 2)")
+			r.says(ks("a"), deploy.PhaseFailed, "its retry (attempt 2)")
 			if st := r.state(ks("a")); st.Reason != reasonRecordFailed || !strings.Contains(st.Message, "server is away") {
 				t.Errorf("the board shows %+v", st)
 			}
@@ -223,7 +223,7 @@ func TestDeletion(t *testing.T) {
 			r.hold(ks("c"), true)
 			r.Set(nil)
 			r.want("delete kustomization/c")
-			r.says(ks("a"), deploy.PhaseDeleting, "helmrelease/b is not deleted yet")
+			r.says(ks("a"), deploy.PhaseDeleting, "helmrelease/b, which is not deleted yet")
 			r.held(ks("c")).end(nil)
 			r.want("delete helmrelease/b release b", "delete kustomization/a")
 			if len(r.memory.stored) != 0 || len(r.board.states) != 0 {
@@ -253,7 +253,7 @@ func TestDeletion(t *testing.T) {
 			r.fail(ks("c"), errBad)
 			r.Set(chain[:1])
 			r.want("delete kustomization/c")
-			r.says(ks("c"), deploy.PhaseDeleting, "retry in 1s (attempt 2)")
+			r.says(ks("c"), deploy.PhaseDeleting, "its retry (attempt 2)")
 			r.pass(time.Second)
 			r.want("delete kustomization/c")
 			r.fail(ks("c"), nil)

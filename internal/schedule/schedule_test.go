@@ -21,13 +21,13 @@ func TestOrder(t *testing.T) {
 			r.want()
 			r.Set([]deploy.Target{entry(ks("a"), "s"), entry(ks("b"), "other")})
 			r.want()
-			r.says(ks("a"), deploy.PhasePending, "the records cannot be read: connection refused")
+			r.says(ks("a"), deploy.PhasePending, "its record, which cannot be read: connection refused")
 			memory.fails(nil)
 			r.pass(time.Second)
 			r.want("kustomization/a@1")
-			r.says(ks("b"), deploy.PhasePending, "source/other has no revision yet")
+			r.says(ks("b"), deploy.PhasePending, "source/other, which has no revision yet")
 			r.SourceState(deploy.SourceState{Name: src("other"), Message: "401 from the registry"})
-			r.says(ks("b"), deploy.PhasePending, "source/other has no revision yet: 401 from the registry")
+			r.says(ks("b"), deploy.PhasePending, "source/other, which has no revision yet: 401 from the registry")
 		})
 	})
 	t.Run("runs dependencies first, across kinds", func(t *testing.T) {
@@ -38,8 +38,8 @@ func TestOrder(t *testing.T) {
 			r.Revised(revision("s", "1"))
 			r.Revised(revision("chart", "c"))
 			r.want("kustomization/z@1")
-			r.says(hr("m"), deploy.PhasePending, "kustomization/z is Building")
-			r.says(ks("a"), deploy.PhasePending, "helmrelease/m is not Ready yet")
+			r.says(hr("m"), deploy.PhasePending, "kustomization/z, which is Building")
+			r.says(ks("a"), deploy.PhasePending, "helmrelease/m, which is not Ready yet")
 			r.held(ks("z")).end(nil)
 			r.want("helmrelease/m@c")
 			r.held(hr("m")).end(nil)
@@ -53,8 +53,11 @@ func TestOrder(t *testing.T) {
 			r.Set([]deploy.Target{entry(ks("a"), "s", needs(ks("z"))), entry(ks("z"), "s")})
 			r.Revised(revision("s", "1"))
 			r.want("kustomization/z@1")
-			r.says(ks("z"), deploy.PhaseFailed, "retry in 1s (attempt 2)")
-			r.says(ks("a"), deploy.PhasePending, "kustomization/z is Failed (ApplyFailed)")
+			r.says(ks("z"), deploy.PhaseFailed, "its retry (attempt 2)")
+			r.says(ks("a"), deploy.PhasePending, "kustomization/z, which is Failed (ApplyFailed)")
+			if at := r.state(ks("a")).Next; !at.IsZero() {
+				t.Errorf("what waits for another target is said to start at %s", at)
+			}
 			r.fail(ks("z"), nil)
 			r.pass(time.Second)
 			r.want("kustomization/z@1", "kustomization/a@1")
@@ -68,10 +71,10 @@ func TestOrder(t *testing.T) {
 			r.hold(ks("z"), true)
 			r.Revised(revision("s", "2"))
 			r.want("kustomization/z@2")
-			r.says(ks("a"), deploy.PhasePending, "kustomization/z is Building")
+			r.says(ks("a"), deploy.PhasePending, "kustomization/z, which is Building")
 			r.held(ks("z")).end(errBad)
 			r.want()
-			r.says(ks("a"), deploy.PhasePending, "kustomization/z is Failed (ApplyFailed)")
+			r.says(ks("a"), deploy.PhasePending, "kustomization/z, which is Failed (ApplyFailed)")
 			r.hold(ks("z"), false)
 			r.pass(time.Second)
 			r.want("kustomization/z@2", "kustomization/a@2")
@@ -98,7 +101,7 @@ func TestOrder(t *testing.T) {
 			r.Revised(revision("s", "2"))
 			r.want()
 			r.says(ks("z"), deploy.PhaseSuspended)
-			r.says(ks("a"), deploy.PhasePending, "kustomization/z is suspended")
+			r.says(ks("a"), deploy.PhasePending, "kustomization/z, which is suspended")
 			r.Set([]deploy.Target{a, z})
 			r.wantAny("kustomization/z@9 full", "kustomization/a@2")
 		})
@@ -108,7 +111,7 @@ func TestOrder(t *testing.T) {
 			r.Set([]deploy.Target{entry(ks("a"), "s", needs(ks("b"))), entry(ks("b"), "s", needs(ks("a"))), entry(ks("c"), "s")})
 			r.Revised(revision("s", "1"))
 			r.want("kustomization/c@1")
-			if got := r.state(ks("a")).WaitsFor; len(got) == 0 || got[0] != "dependency cycle: kustomization/ns/a → kustomization/ns/b → kustomization/ns/a: remove one of these dependsOn" {
+			if got := r.state(ks("a")).WaitsFor; len(got) == 0 || got[0] != "an end of the dependency cycle: kustomization/ns/a → kustomization/ns/b → kustomization/ns/a: remove one of these dependsOn" {
 				t.Errorf("a waits for %q", got)
 			}
 		})
@@ -161,6 +164,9 @@ func TestNews(t *testing.T) {
 			r.want("kustomization/a@1")
 			r.Revised(revision("s", "2"))
 			r.want("kustomization/a@2")
+			if st := r.state(ks("a")); st.Revision != "v@sha256:2" {
+				t.Errorf("the board shows the running attempt at %q", st.Revision)
+			}
 			if st := r.state(ks("a")); st.Failures != 0 {
 				t.Errorf("being superseded counts as a failure: %+v", st)
 			}
@@ -324,7 +330,7 @@ func TestBackoff(t *testing.T) {
 				if got := r.ran(); len(got) != 1 {
 					t.Fatalf("ran %q, want one attempt at once", got)
 				}
-				r.says(ks("a"), deploy.PhaseFailed, "retry in 1s (attempt 2)")
+				r.says(ks("a"), deploy.PhaseFailed, "its retry (attempt 2)")
 			})
 		})
 	}

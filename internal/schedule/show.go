@@ -38,7 +38,7 @@ func (s *state) show(now time.Time, t *target) deploy.TargetState {
 		Failures: t.failures, Suspended: t.spec.Suspend && !t.gone,
 		Started: t.last.Started, Finished: t.last.Finished,
 		Phase: t.last.Phase, Reason: t.last.Reason,
-		WaitsFor: s.waitsFor(now, t), Next: s.look(now, t),
+		WaitsFor: s.waitsFor(t), Next: s.look(now, t),
 	}
 	if t.last.Err != nil {
 		st.Message = t.last.Err.Error()
@@ -49,6 +49,11 @@ func (s *state) show(now time.Time, t *target) deploy.TargetState {
 	case running:
 		st.Phase, st.Stage = t.job.stage.phase, t.job.stage.words
 		st.Started, st.Finished, st.Next = t.job.started, time.Time{}, time.Time{}
+		// What the last attempt said is not about this one; the history has it.
+		st.Reason, st.Message, st.Changes = "", "", nil
+		if t.job.action == actionRun {
+			st.Revision = t.job.work.Revision.String()
+		}
 	case t.gone:
 		st.Phase = deploy.PhaseDeleting
 		if t.failures > 0 {
@@ -61,6 +66,9 @@ func (s *state) show(now time.Time, t *target) deploy.TargetState {
 	case !known && !s.current(t), known && t.attempted != nil && *t.attempted != want, known && t.attempted == nil && !s.current(t):
 		// How the last attempt ended says nothing about what is wanted now.
 		st.Phase, st.Reason, st.Message = deploy.PhasePending, "", ""
+	}
+	if st.Phase == deploy.PhasePending {
+		st.Next = time.Time{} // news starts it, not the time: what it had planned before is void
 	}
 	return st
 }

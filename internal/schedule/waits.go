@@ -4,16 +4,17 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/towline/towline/internal/deploy"
 )
+
+// All words here are noun phrases: they follow "waits for".
 
 // blockers says in words which dependencies keep a target from starting.
 func (s *state) blockers(t *target) []string {
 	var out []string
 	if s.cycle != nil && slices.Contains(s.cycle.Path, t.spec.Name) {
-		out = append(out, s.cycle.Error())
+		out = append(out, "an end of the "+s.cycle.Error())
 	}
 	for _, n := range t.spec.DependsOn {
 		if words := s.blocker(n, n.Short(t.spec.Name.Namespace)); words != "" {
@@ -28,28 +29,28 @@ func (s *state) blocker(n deploy.Name, short string) string {
 	d, ok := s.targets[n]
 	switch {
 	case !ok || d.gone:
-		return short + " is not in the config"
+		return short + ", which is not in the config"
 	case s.current(d):
 		return ""
 	case d.job != nil && d.job.action != actionSave:
-		return fmt.Sprintf("%s is %s", short, d.job.stage.phase)
+		return fmt.Sprintf("%s, which is %s", short, d.job.stage.phase)
 	case d.spec.Suspend:
-		return short + " is suspended"
+		return short + ", which is suspended"
 	case d.failures > 0 && d.last.Reason != "":
-		return fmt.Sprintf("%s is %s (%s)", short, d.last.Phase, d.last.Reason)
+		return fmt.Sprintf("%s, which is %s (%s)", short, d.last.Phase, d.last.Reason)
 	case d.failures > 0:
-		return fmt.Sprintf("%s is %s", short, d.last.Phase)
+		return fmt.Sprintf("%s, which is %s", short, d.last.Phase)
 	}
-	return short + " is not Ready yet"
+	return short + ", which is not Ready yet"
 }
 
 // waitsFor says in words what an idle target waits for before it can start; nothing where it has nothing to do.
-func (s *state) waitsFor(now time.Time, t *target) []string {
+func (s *state) waitsFor(t *target) []string {
 	if t.job != nil && t.job.action != actionSave {
 		return nil
 	}
 	if t.gone {
-		return s.deletionWaitsFor(now, t)
+		return s.deletionWaitsFor(t)
 	}
 	if t.spec.Suspend {
 		return nil
@@ -57,9 +58,9 @@ func (s *state) waitsFor(now time.Time, t *target) []string {
 	var out []string
 	switch {
 	case s.loadError != nil:
-		out = append(out, "the records cannot be read: "+s.loadError.Error())
+		out = append(out, "its record, which cannot be read: "+s.loadError.Error())
 	case !s.loaded:
-		out = append(out, "the records are being read")
+		out = append(out, "its record, which is being read")
 	}
 	want, known := s.want(t)
 	if !known {
@@ -75,35 +76,30 @@ func (s *state) waitsFor(now time.Time, t *target) []string {
 	switch {
 	case len(out) > 0:
 	case t.failures > 0:
-		out = append(out, retryWords(now, t))
+		out = append(out, retryWords(t))
 	default:
 		out = append(out, "its turn: as many attempts as allowed are running")
 	}
 	return out
 }
 
-func (s *state) deletionWaitsFor(now time.Time, t *target) []string {
+func (s *state) deletionWaitsFor(t *target) []string {
 	var out []string
 	if s.blocksDeletion(t.spec.Name) {
 		for _, d := range s.graph.Dependants(t.spec.Name) {
 			if dep := s.targets[d]; dep.gone {
-				out = append(out, d.Short(t.spec.Name.Namespace)+" is not deleted yet")
+				out = append(out, d.Short(t.spec.Name.Namespace)+", which is not deleted yet")
 			}
 		}
 	}
 	if len(out) == 0 && t.failures > 0 {
-		out = append(out, retryWords(now, t))
+		out = append(out, retryWords(t))
 	}
 	return out
 }
 
-func retryWords(now time.Time, t *target) string {
-	left := max(0, t.retryAt.Sub(now))
-	if left >= time.Second {
-		left = left.Round(time.Second)
-	}
-	return fmt.Sprintf("retry in %s (attempt %d)", left, t.failures+1)
-}
+// retryWords do not say when: they are read later than they are written, and TargetState.Next says it.
+func retryWords(t *target) string { return fmt.Sprintf("its retry (attempt %d)", t.failures+1) }
 
 // sourceWords says that and why a target's source has no revision.
 func (s *state) sourceWords(t *target) string {
@@ -111,9 +107,9 @@ func (s *state) sourceWords(t *target) string {
 	st, ok := s.sources[t.spec.Source]
 	switch {
 	case ok && st.Suspended:
-		return short + " has no revision and is suspended"
+		return short + ", which has no revision and is suspended"
 	case ok && st.Message != "" && !st.Ready:
-		return short + " has no revision yet: " + strings.TrimSpace(st.Message)
+		return short + ", which has no revision yet: " + strings.TrimSpace(st.Message)
 	}
-	return short + " has no revision yet"
+	return short + ", which has no revision yet"
 }

@@ -61,8 +61,9 @@ type sourceEntry struct {
 
 type targetEntry struct {
 	state deploy.TargetState
-	// ready is how the last attempt ended; it stays while the next one runs.
-	ready bool
+	// ready is how the last attempt ended, and finished when; they stay while the next one runs.
+	ready    bool
+	finished time.Time
 	seq   uint64
 }
 
@@ -117,9 +118,12 @@ func (b *Board) TargetState(t deploy.TargetState) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	old, known := b.targets[t.Name]
-	ready := lastReady(t, old.ready, known)
-	b.metrics.target(b.started, old.state, t)
-	b.targets[t.Name] = targetEntry{state: t, ready: ready, seq: b.changed()}
+	e := targetEntry{state: t, ready: lastReady(t, old.ready, known), finished: old.finished, seq: b.changed()}
+	if t.Finished.After(e.finished) {
+		e.finished = t.Finished
+	}
+	b.metrics.target(b.started, old.finished, t)
+	b.targets[t.Name] = e
 }
 
 // TargetGone takes a target off the board.

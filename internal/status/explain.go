@@ -18,7 +18,7 @@ type Explanation struct {
 	Source *deploy.SourceState `json:"source,omitempty"`
 	// Dependencies in the order of dependsOn.
 	Dependencies []Dependency `json:"dependencies,omitempty"`
-	// Dependents wait for this target.
+	// Dependents name this target in their dependsOn.
 	Dependents []deploy.Name `json:"dependents,omitempty"`
 	// Why says it in sentences, the most important first.
 	Why []string `json:"why"`
@@ -49,18 +49,23 @@ func (b *Board) Explain(n deploy.Name) (Explanation, bool) {
 		on := b.targets[d]
 		x.Dependencies = append(x.Dependencies, Dependency{Name: d, Phase: on.state.Phase, Ready: on.ready, Message: on.state.Message})
 	}
+	var waiting []deploy.Name // those of the dependents that cannot start now
 	for name, other := range b.targets {
 		if slices.Contains(other.state.DependsOn, n) {
 			x.Dependents = append(x.Dependents, name)
+			if other.state.Phase == deploy.PhasePending {
+				waiting = append(waiting, name)
+			}
 		}
 	}
 	slices.SortFunc(x.Dependents, deploy.Name.Compare)
-	x.Why = why(x, b.namespace)
+	slices.SortFunc(waiting, deploy.Name.Compare)
+	x.Why = why(x, waiting, b.namespace)
 	return x, true
 }
 
-// why puts an explanation into sentences. Names in the given namespace are short.
-func why(x Explanation, namespace string) []string {
+// why puts an explanation, and who waits for the target, into sentences. Names in the given namespace are short.
+func why(x Explanation, waiting []deploy.Name, namespace string) []string {
 	t := x.Target
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
@@ -68,7 +73,10 @@ func why(x Explanation, namespace string) []string {
 	if s := condition(x); s != "" {
 		out = append(out, s)
 	}
-	if t.Failures > 1 {
+	switch {
+	case t.Failures > 0 && running(t.Phase):
+		say("Before it, %s failed.", attempts(t.Failures))
+	case t.Failures > 1:
 		say("That was failure %d in a row.", t.Failures)
 	}
 	if !t.Suspended {
@@ -85,7 +93,11 @@ func why(x Explanation, namespace string) []string {
 			say("It waits for %s", sentence(w))
 		}
 	}
-	if s := x.Source; s != nil && s.Failures > 0 {
+	if s := x.Source; s != nil && s.Failures > 0 && slices.ContainsFunc(t.WaitsFor, func(w string) bool { return s.Message != "" && strings.Contains(w, s.Message) }) {
+		if next := nextPoll(*s, x.At); next != "" {
+			out = append(out, strings.TrimSpace(next)) // the rest was said
+		}
+	} else if s != nil && s.Failures > 0 {
 		say("%s cannot be polled: %s%s", s.Name.Short(namespace), sentence(s.Message), nextPoll(*s, x.At))
 	}
 	if g := t.LastGood; g != nil && t.Phase != deploy.PhaseReady {
@@ -98,9 +110,9 @@ func why(x Explanation, namespace string) []string {
 		}
 		say("The next %s is %s.", next, in(x.At, t.Next))
 	}
-	if len(x.Dependents) > 0 && t.Phase != deploy.PhaseReady {
-		names := make([]string, len(x.Dependents))
-		for i, d := range x.Dependents {
+	if len(waiting) > 0 && t.Phase != deploy.PhaseReady {
+		names := make([]string, len(waiting))
+		for i, d := range waiting {
 			names[i] = d.Short(namespace)
 		}
 		say("Waiting for it: %s.", strings.Join(names, ", "))
@@ -123,6 +135,8 @@ func condition(x Explanation) string {
 		return s + "."
 	case t.Suspended || t.Phase == deploy.PhaseSuspended:
 		return "It is suspended: nothing is reconciled until it is resumed."
+	case t.Phase == deploy.PhaseReady && t.Finished.IsZero():
+		return fmt.Sprintf("The cluster was as %s says when the agent last ran; it was not checked since.", shortRevision(t.Revision))
 	case t.Phase == deploy.PhaseReady:
 		return fmt.Sprintf("The cluster is as %s says; last checked %s.", shortRevision(t.Revision), ago(x.At, t.Finished))
 	case t.Phase == deploy.PhaseFailed, t.Phase == deploy.PhaseDegraded:
@@ -145,6 +159,13 @@ func condition(x Explanation) string {
 		return s + ": " + sentence(t.Message)
 	}
 	return s + "."
+}
+
+func attempts(n int) string {
+	if n == 1 {
+		return "1 attempt"
+	}
+	return fmt.Sprintf("%d attempts in a row", n)
 }
 
 func ending(p deploy.Phase) string {

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ func TestWhy(t *testing.T) {
 		{"a ready target says at what", Explanation{Target: readyTarget("web"), Source: web},
 			[]string{"The cluster is as latest@sha256:2c26b46b68ff says; last checked 1m ago.", "The next check is in 9m."}},
 		{"a failed one says what failed, what was good, when it is tried again and who waits",
-			Explanation{Target: failedTarget("web"), Source: web, Dependents: []deploy.Name{release("db")}},
+			Explanation{Target: failedTarget("web"), Source: web, Dependents: []deploy.Name{manifests("late"), release("db")}},
 			[]string{
 				"The attempt at latest@sha256:2c26b46b68ff failed, 30s ago, with ApplyFailed: 1 of 2 objects failed.",
 				"That was failure 2 in a row.",
@@ -51,6 +52,19 @@ func TestWhy(t *testing.T) {
 				"It waits for kustomization/web, which is Failed.",
 				"It waits for kustomization/lost, which is not in the config.",
 			}},
+		{"why a source fails is said once",
+			Explanation{
+				Target: deploy.TargetState{Name: release("db"), Source: source("web"), Phase: deploy.PhaseReady, Revision: "v1@" + newDigest, WaitsFor: []string{"source/web, which has no revision yet: 401 Unauthorized"}},
+				Source: &deploy.SourceState{Name: source("web"), Failures: 1, Message: "401 Unauthorized", NextPoll: noon.Add(time.Minute)},
+			},
+			[]string{
+				"The cluster was as v1@sha256:2c26b46b68ff says when the agent last ran; it was not checked since.",
+				"It waits for source/web, which has no revision yet: 401 Unauthorized.",
+				"The next poll is in 1m.",
+			}},
+		{"one that is tried again says how often that failed",
+			Explanation{Source: web, Target: deploy.TargetState{Name: manifests("web"), Source: source("web"), Phase: deploy.PhaseApplying, Revision: "v1@" + newDigest, Failures: 2}},
+			[]string{"An attempt at v1@sha256:2c26b46b68ff is running, in stage Applying.", "Before it, 2 attempts in a row failed."}},
 		{"a source that is nowhere is said",
 			Explanation{Target: deploy.TargetState{Name: release("db"), Source: source("gone"), Phase: deploy.PhasePending}},
 			[]string{"It was not tried yet.", "It waits for source/gone, which is not in the config."}},
@@ -63,7 +77,8 @@ func TestWhy(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.x.At = noon
-			equal(t, "sentences", tt.want, why(tt.x, "apps"))
+			waiting := slices.DeleteFunc(slices.Clone(tt.x.Dependents), func(n deploy.Name) bool { return n.Name == "late" }) // that one was there before
+			equal(t, "sentences", tt.want, why(tt.x, waiting, "apps"))
 		})
 	}
 }

@@ -85,9 +85,9 @@ func (m *metrics) source(old, s deploy.SourceState) {
 
 func (m *metrics) sourceGone(n deploy.Name) { m.sourceFailures.DeleteLabelValues(n.Namespace, n.Name) }
 
-// target observes an attempt that ended since the old state. Attempts of an earlier process, known from its records, are not counted again.
-func (m *metrics) target(started time.Time, old, t deploy.TargetState) {
-	if running(t.Phase) || t.Started.IsZero() || !t.Finished.After(old.Finished) || !t.Finished.After(started) {
+// target observes an attempt that ended after the one before, which finished at last. Attempts of an earlier process, known from its records, are not counted again.
+func (m *metrics) target(started, last time.Time, t deploy.TargetState) {
+	if running(t.Phase) || t.Started.IsZero() || !t.Finished.After(last) || !t.Finished.After(started) {
 		return
 	}
 	kind, phase, took := string(t.Name.Kind), string(t.Phase), t.Finished.Sub(t.Started).Seconds()

@@ -60,6 +60,18 @@ towline_target_suspended{kind="Kustomization",name="web",namespace="apps"} 0
 		b.TargetState(again) // the next one has begun
 		must(t, testutil.GatherAndCompare(b.metrics.registry, strings.NewReader(histograms), "towline_reconcile_duration_seconds", "gotk_reconcile_duration_seconds"))
 	})
+	t.Run("does not count an attempt again after one that came to nothing", func(t *testing.T) {
+		b := emptyBoard()
+		ended := readyTarget("base")
+		ended.Started, ended.Finished = b.started.Add(time.Minute), b.started.Add(2*time.Minute)
+		running := deploy.TargetState{Name: ended.Name, Phase: deploy.PhaseWaiting, Started: b.started.Add(3 * time.Minute)}
+		suspended := ended
+		suspended.Phase, suspended.Suspended = deploy.PhaseSuspended, true
+		for _, st := range []deploy.TargetState{ended, running, suspended} {
+			b.TargetState(st)
+		}
+		equal(t, "series of attempts", 1, testutil.CollectAndCount(b.metrics.attempts))
+	})
 	t.Run("does not count attempts of an earlier process", func(t *testing.T) {
 		b := emptyBoard()
 		old := readyTarget("base")
