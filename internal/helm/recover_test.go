@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,8 +18,11 @@ import (
 
 // die lets the process lose its connection for good when it is about to send the nth request with this method and path ending: what a kill -9 there leaves in the cluster.
 func (e *env) die(method, suffix string, n int) {
+	var mu sync.Mutex // guards n and dead: objects of a kind are sent at once
 	dead := false
 	e.counter.on(func(m, path string) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if m == method && strings.HasSuffix(path, suffix) {
 			n--
 		}
