@@ -3,16 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/towline/towline/internal/applier"
 	"github.com/towline/towline/internal/artifact"
@@ -38,6 +34,7 @@ type agent struct {
 	cache     *cacheKeeper
 	poller    *poller.Poller
 	scheduler *schedule.Scheduler
+	asked     *asked
 	namespace string         // of the agent's state; fixed at start
 	current   *config.Config // in force; owned by the goroutine that reloads
 }
@@ -64,13 +61,18 @@ func newAgent(settings config.Agent, cfg *config.Config, log *zap.Logger) (*agen
 		Log:       log,
 	})
 	releases := helm.New(helm.Options{Clients: clients, Log: log})
-	runner := reconcile.New(map[deploy.Kind]reconcile.Engine{
+	attempts := reconcile.New(map[deploy.Kind]reconcile.Engine{
 		deploy.KindKustomization: manifests,
 		deploy.KindHelmRelease:   releases,
 	}, log)
 	limits := schedule.Limits{Kustomizations: settings.Concurrency.Kustomizations, HelmReleases: settings.Concurrency.HelmReleases, Grace: settings.ShutdownTimeout}
-	a.scheduler = schedule.New(runner, record.New(clients, cfg.Namespace), a.board, limits, log)
-	a.poller = poller.New(a.store, news{a.scheduler, a.board, a.cache}, log.Named("poller"))
+	records := &memory{
+		Store: record.New(clients, cfg.Namespace), client: clients.Kubernetes, namespace: cfg.Namespace,
+		reached: func() { a.board.SetReady(status.GateCluster, true) }, log: log,
+	}
+	a.scheduler = schedule.New(runner{attempts, a.cache}, records, a.board, limits, log)
+	a.asked = newAsked(a.scheduler)
+	a.poller = poller.New(a.store, news{a.scheduler, a.board, a.cache, a.asked}, log.Named("poller"))
 	a.adopt(cfg)
 	return a, nil
 }
@@ -89,6 +91,7 @@ type news struct {
 	scheduler *schedule.Scheduler
 	board     *status.Board
 	cache     *cacheKeeper
+	asked     *asked
 }
 
 func (n news) Revised(r deploy.Revision) {
@@ -99,6 +102,7 @@ func (n news) Revised(r deploy.Revision) {
 func (n news) SourceState(s deploy.SourceState) {
 	n.scheduler.SourceState(s)
 	n.board.SourceState(s)
+	n.asked.polled(s.Name)
 }
 
 // adopt makes a good config the one in force. Entries that are equal to what runs are left alone by the rooms.
@@ -122,27 +126,33 @@ func (a *agent) run(ctx context.Context, signals *signals) error {
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 	server := make(chan error, 1)
+	const mostListeners = 2 // address and socket
+	listening := make(chan net.Addr, mostListeners)
 	reloads := make(chan reloadRequest)
 	go func() {
 		server <- a.board.Serve(serving, status.Listen{
-			Address:  a.settings.Listen,
-			Socket:   a.settings.Socket,
-			Controls: controls{a, reloads},
-			Log:      a.log.Named("status"),
-			Listening: func(at net.Addr) {
-				a.log.Info("serving status", zap.String("network", at.Network()), zap.String("address", at.String()))
-			},
+			Address:   a.settings.Listen,
+			Socket:    a.settings.Socket,
+			Controls:  controls{a, reloads},
+			Log:       a.log.Named("status"),
+			Listening: func(at net.Addr) { listening <- at },
 		})
 	}()
+	// An agent whose socket is another agent's must not touch the cluster, so nothing else starts before the listeners do.
+	for _, wanted := range []string{a.settings.Listen, a.settings.Socket} {
+		if wanted == "" {
+			continue
+		}
+		select {
+		case <-listening:
+		case err := <-server:
+			return err
+		}
+	}
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.poller.Run(ctx) })
-	group.Go(func() error {
-		if err := a.awaitCluster(ctx); err != nil {
-			return err
-		}
-		return a.scheduler.Run(ctx)
-	})
+	group.Go(func() error { return a.scheduler.Run(ctx) })
 	group.Go(func() error { return a.cache.run(ctx) })
 	group.Go(func() error { return a.reloadLoop(ctx, reloads, signals) })
 	group.Go(func() error { return signals.watchdog(ctx) })
@@ -170,45 +180,4 @@ func ignoreCancel(err error) error {
 		return nil
 	}
 	return err
-}
-
-// awaitCluster returns when the API server has answered and the agent's namespace is there. It tries for as long as it takes.
-func (a *agent) awaitCluster(ctx context.Context) error {
-	const most = 15 * time.Second // between tries: soon enough when the API server comes up late, gentle enough when it stays away
-	wait := 250 * time.Millisecond
-	for tries := 0; ; tries++ {
-		err := ensureNamespace(ctx, a.clients, a.namespace)
-		if err == nil {
-			a.board.SetReady(status.GateCluster, true)
-			if tries > 0 {
-				a.log.Info("cluster reached", zap.Int("tries", tries+1))
-			}
-			return nil
-		}
-		if tries == 0 && ctx.Err() == nil {
-			a.log.Warn("cluster not reached yet, trying on", zap.Error(err))
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, most)
-	}
-}
-
-// ensureNamespace creates the namespace of the agent's state where it is missing. An account that may not look at namespaces is trusted to have it.
-func ensureNamespace(ctx context.Context, clients *kube.Clients, name string) error {
-	namespaces := clients.Kubernetes.CoreV1().Namespaces()
-	_, err := namespaces.Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		_, err = namespaces.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{FieldManager: deploy.FieldManager})
-	}
-	if apierrors.IsForbidden(err) || apierrors.IsAlreadyExists(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("namespace %s: %w", name, err)
-	}
-	return nil
 }

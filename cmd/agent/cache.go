@@ -19,9 +19,10 @@ type cacheKeeper struct {
 	log   *zap.Logger
 	wake  chan struct{} // capacity 1: the latest news is enough
 
-	// mu guards held: the revisions of each source in the config, newest first; an empty list for one that has none yet.
-	mu   sync.Mutex
-	held map[deploy.Name][]deploy.Revision
+	// mu guards sources, those of the config, and held: the revisions of each source in the config, newest first; an empty list for one that has none yet.
+	mu      sync.Mutex
+	held    map[deploy.Name][]deploy.Revision
+	sources map[deploy.Name]deploy.Source
 }
 
 func newCacheKeeper(store *artifact.Store, log *zap.Logger) *cacheKeeper {
@@ -34,9 +35,19 @@ func (k *cacheKeeper) set(sources []deploy.Source) {
 	defer k.mu.Unlock()
 	before := k.held
 	k.held = make(map[deploy.Name][]deploy.Revision, len(sources))
+	k.sources = make(map[deploy.Name]deploy.Source, len(sources))
 	for _, s := range sources {
+		k.sources[s.Name] = s
 		k.held[s.Name] = before[s.Name]
 	}
+}
+
+// source is an entry of the config.
+func (k *cacheKeeper) source(n deploy.Name) (deploy.Source, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s, ok := k.sources[n]
+	return s, ok
 }
 
 // revised takes in a source's newest revision.

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 
 	"go.uber.org/zap"
 
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/schedule"
 	"github.com/towline/towline/internal/status"
 )
 
@@ -93,21 +96,68 @@ func (c controls) Reload(ctx context.Context) error {
 // errUnknown says that the config has no such entry.
 var errUnknown = fmt.Errorf("%w: not in the config (towline status lists what is)", status.ErrUnknown)
 
+// errSuspended says that asking does not run what is suspended.
+var errSuspended = errors.New("it is suspended: remove suspend from its entry in the config first")
+
 // Reconcile runs a target, or polls a source, now.
 func (c controls) Reconcile(_ context.Context, name deploy.Name, withSource bool) error {
 	if name.Kind == deploy.KindSource {
+		if s, known := c.agent.cache.source(name); known && s.Spec.Suspend {
+			return errSuspended
+		}
 		if !c.agent.poller.Poke(name) {
 			return fmt.Errorf("%s: %w", name, errUnknown)
 		}
 		return nil
 	}
-	if withSource {
-		if x, ok := c.agent.board.Explain(name); ok {
-			c.agent.poller.Poke(x.Target.Source)
+	x, ok := c.agent.board.Explain(name)
+	if ok && x.Target.Suspended {
+		return errSuspended
+	}
+	if ok && withSource {
+		source, known := c.agent.cache.source(x.Target.Source)
+		if known && source.Spec.Suspend {
+			return fmt.Errorf("its source %s: %w", source.Name, errSuspended)
+		}
+		if known {
+			c.agent.asked.after(source.Name, name)
+			if c.agent.poller.Poke(source.Name) {
+				return nil
+			}
 		}
 	}
 	if !c.agent.scheduler.Reconcile(name) {
 		return fmt.Errorf("%s: %w", name, errUnknown)
 	}
 	return nil
+}
+
+// asked holds the targets that somebody wants to run after the next poll of their source.
+type asked struct {
+	scheduler *schedule.Scheduler
+
+	mu      sync.Mutex // guards targets
+	targets map[deploy.Name][]deploy.Name
+}
+
+func newAsked(s *schedule.Scheduler) *asked {
+	return &asked{scheduler: s, targets: map[deploy.Name][]deploy.Name{}}
+}
+
+// after lets a target run when its source has been polled.
+func (a *asked) after(source, target deploy.Name) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.targets[source] = append(a.targets[source], target)
+}
+
+// polled runs what waited for a poll, however that went. What it found was told to the scheduler before.
+func (a *asked) polled(source deploy.Name) {
+	a.mu.Lock()
+	targets := a.targets[source]
+	delete(a.targets, source)
+	a.mu.Unlock()
+	for _, t := range targets {
+		a.scheduler.Reconcile(t) // false: it left the config meanwhile
+	}
 }

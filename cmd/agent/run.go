@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deploy"
@@ -41,6 +44,7 @@ func newRun() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			limitHeap()
 			if once {
 				return a.once(c.Context(), c.OutOrStdout())
 			}
@@ -54,10 +58,43 @@ func newRun() *cobra.Command {
 	return c
 }
 
+// heapGrowth is GOGC: half of Go's default, since memory is what an agent that mostly waits is asked to save, and it has the time.
+const heapGrowth = 50
+
+// limitHeap sets heapGrowth, unless the environment says otherwise.
+func limitHeap() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(heapGrowth)
+	}
+}
+
+// clusterPatience is how long run --once tries to reach the API server: long enough for one that restarts, short enough for a pipeline to hear of it.
+const clusterPatience = time.Minute
+
+// reachCluster returns when the API server has answered, or with its last error.
+func (a *agent) reachCluster(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, clusterPatience)
+	defer cancel()
+	for tries := 0; ; tries++ {
+		err := ensureNamespace(ctx, a.clients.Kubernetes, a.namespace)
+		if err == nil {
+			return nil
+		}
+		if tries == 0 {
+			a.log.Warn("cluster not reached yet, trying on", zap.Duration("for", clusterPatience), zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the cluster was not reached: %w", err)
+		case <-time.After(time.Second):
+		}
+	}
+}
+
 // once polls every source and lets every target settle. What failed is told in the table; errSilent then is the exit code.
 func (a *agent) once(ctx context.Context, out io.Writer) error {
-	if err := a.awaitCluster(ctx); err != nil {
-		return err
+	if err := a.reachCluster(ctx); err != nil {
+		return fmt.Errorf("run once: %w", err)
 	}
 	running, stop := context.WithCancel(ctx)
 	defer stop()

@@ -19,6 +19,13 @@ import (
 // pullsPerHost is how many artifacts are pulled at once from one host: enough to fill a line, and a host that hangs does not hold up the others.
 const pullsPerHost = 8
 
+// looksPerHost is how many references are resolved at once at one host. All sources are polled when the agent starts: a thousand connections at once cost it more
+// memory than everything else, and hosts answer so many with 429.
+const looksPerHost = 32
+
+// cacheChecks is how many cached artifacts are checked at once: that is bound by the processor, and each check has buffers.
+const cacheChecks = 8
+
 // Why a call failed, where somebody may want to branch on it. A registry that said when to come back is an error with a method
 // RetryAfter() (time.Duration, bool).
 var (
@@ -58,15 +65,18 @@ type Store struct {
 	owned   *http.Transport // closed by Close; nil where the transport was given
 	flights flights
 
-	// mu guards cache, pulls.
-	mu    sync.Mutex
-	cache *store.Cache
-	pulls map[string]chan struct{}
+	// checks bounds how many cached artifacts are read at once.
+	checks chan struct{}
+
+	// mu guards cache, pulls, looks.
+	mu           sync.Mutex
+	cache        *store.Cache
+	pulls, looks map[string]chan struct{}
 }
 
 // New makes a store. Nothing is read or written yet.
 func New(opts Options) *Store {
-	s := &Store{opts: opts, pulls: map[string]chan struct{}{}}
+	s := &Store{opts: opts, pulls: map[string]chan struct{}{}, looks: map[string]chan struct{}{}, checks: make(chan struct{}, cacheChecks)}
 	if s.opts.Transport == nil {
 		s.owned = oci.NewTransport()
 		s.opts.Transport = s.owned
@@ -125,17 +135,22 @@ func (s *Store) open() (*store.Cache, error) {
 
 // slot waits for leave to pull from a host.
 func (s *Store) slot(ctx context.Context, host string) (release func(), err error) {
+	return s.wait(ctx, s.pulls, host, pullsPerHost, "pulls from")
+}
+
+// wait takes one of the host's places, of which there are as many as said.
+func (s *Store) wait(ctx context.Context, places map[string]chan struct{}, host string, most int, what string) (release func(), err error) {
 	s.mu.Lock()
-	q := s.pulls[host]
+	q := places[host]
 	if q == nil {
-		q = make(chan struct{}, pullsPerHost)
-		s.pulls[host] = q
+		q = make(chan struct{}, most)
+		places[host] = q
 	}
 	s.mu.Unlock()
 	select {
 	case q <- struct{}{}:
 		return func() { <-q }, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for other pulls from %s: %w", host, context.Cause(ctx))
+		return nil, fmt.Errorf("wait for other %s %s: %w", what, host, context.Cause(ctx))
 	}
 }

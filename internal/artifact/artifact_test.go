@@ -3,10 +3,12 @@ package artifact_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +22,11 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// roundTrip is a transport made of a function.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(q *http.Request) (*http.Response, error) { return f(q) }
 
 func newStore(t testing.TB, change ...func(*artifact.Options)) *artifact.Store {
 	t.Helper()
@@ -135,6 +142,36 @@ func TestFetch(t *testing.T) {
 		}
 		if r.Count("", "") != 3 || r.Count("GET", "/v2/apps/web/manifests/"+digest) != 1 || r.Count("GET", "/blobs/") != 1 {
 			t.Errorf("requests: %v, want a ping, the manifest, the layer", asked(r))
+		}
+	})
+	t.Run("a host is asked for at most 32 references at once", func(t *testing.T) {
+		var running, most atomic.Int32
+		s := newStore(t, func(o *artifact.Options) {
+			o.Transport = roundTrip(func(q *http.Request) (*http.Response, error) {
+				for n := running.Add(1); ; {
+					m := most.Load()
+					if n <= m || most.CompareAndSwap(m, n) {
+						break
+					}
+				}
+				defer running.Add(-1)
+				return http.DefaultTransport.RoundTrip(q)
+			})
+		})
+		t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
+		r.Fail(testenv.Fault{Kind: testenv.FaultSlow, Delay: 20 * time.Millisecond})
+		t.Cleanup(r.Heal)
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() {
+				if _, err := s.Resolve(t.Context(), src); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if most.Load() > 32 {
+			t.Errorf("%d at once", most.Load())
 		}
 	})
 	t.Run("no ref is the tag latest", func(t *testing.T) {

@@ -41,7 +41,9 @@ func (s *Store) Fetch(ctx context.Context, src deploy.Source, pin deploy.Pin) (d
 	// A pull is shared only among those who come with the same credentials: one source's refusal is not another's.
 	key := fmt.Sprintf("%s|%s|%s|%t", entry, a.Repo, a.Owner, a.Insecure)
 	got, err := s.flights.do(ctx, key, func(ctx context.Context) (*fetched, error) {
+		s.checks <- struct{}{}
 		e, damage, err := cache.Get(entry)
+		<-s.checks
 		if damage != nil {
 			s.opts.Log.Warn("cached artifact was damaged", zap.String("entry", damage.Entry), zap.Bool("repaired", damage.Repaired), zap.Error(damage.Err))
 		}

@@ -35,6 +35,11 @@ func (s *Store) Resolve(ctx context.Context, src deploy.Source) (deploy.Pin, err
 		}
 		return deploy.Pin{Digest: ref.Digest}, nil
 	}
+	release, err := s.wait(ctx, s.looks, a.Repo.RegistryStr(), looksPerHost, "look-ups at")
+	if err != nil {
+		return deploy.Pin{}, fmt.Errorf("resolve %s: %w", a.Repo, err)
+	}
+	defer release()
 	tag := strings.ReplaceAll(ref.Tag, "+", "_") // a chart's version as it is written in a tag
 	switch {
 	case ref.Semver != "":

@@ -8,7 +8,7 @@ const (
 	// defaultRetry caps the backoff of a target without intervals, as in a record of an older version.
 	defaultRetry = 10 * time.Minute
 	// maxLoadBackoff and maxSaveBackoff are short because without records nothing runs, and because an unsaved outcome is lost with the process.
-	maxLoadBackoff = 30 * time.Second
+	maxLoadBackoff = 15 * time.Second
 	maxSaveBackoff = time.Minute
 	// saveTimeout bounds one write of a record.
 	saveTimeout = 15 * time.Second

@@ -64,7 +64,7 @@ type targetEntry struct {
 	// ready is how the last attempt ended, and finished when; they stay while the next one runs.
 	ready    bool
 	finished time.Time
-	seq   uint64
+	seq      uint64
 }
 
 type tombstone struct {

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/record"
+)
+
+// memory is the records in a namespace that is made where it is missing: at the start, and again should somebody delete it. An attempt saves its intent before
+// it writes anything else of its state, so nothing else has to care.
+type memory struct {
+	*record.Store
+	client    kubernetes.Interface
+	namespace string
+	// reached is called once, when the API server has answered for the first time.
+	reached func()
+	log     *zap.Logger
+	tried   atomic.Bool
+}
+
+// Load reads the records. An error says that the cluster could not be reached; the scheduler tries again for as long as it takes, and shows it.
+func (m *memory) Load(ctx context.Context) ([]deploy.Record, error) {
+	if err := ensureNamespace(ctx, m.client, m.namespace); err != nil {
+		m.tried.Store(true)
+		return nil, err
+	}
+	if m.tried.Load() {
+		m.log.Info("cluster reached")
+	}
+	m.reached()
+	return m.Store.Load(ctx)
+}
+
+// Save stores a record.
+func (m *memory) Save(ctx context.Context, rec deploy.Record) error {
+	err := m.Store.Save(ctx, rec)
+	if !apierrors.IsNotFound(err) {
+		return err
+	}
+	// A record that is not there is made: what is missing is the namespace.
+	if err := ensureNamespace(ctx, m.client, m.namespace); err != nil {
+		return err
+	}
+	m.log.Warn("the namespace of the agent's state was deleted, with the inventories in it; it is made anew", zap.String("namespace", m.namespace))
+	return m.Store.Save(ctx, rec)
+}
+
+// ensureNamespace creates the namespace of the agent's state where it is missing. An account that may not look at namespaces is trusted to have it.
+func ensureNamespace(ctx context.Context, client kubernetes.Interface, name string) error {
+	namespaces := client.CoreV1().Namespaces()
+	_, err := namespaces.Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		_, err = namespaces.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{FieldManager: deploy.FieldManager})
+	}
+	if apierrors.IsForbidden(err) || apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("namespace %s: %w", name, err)
+	}
+	return nil
+}
