@@ -16,7 +16,6 @@ type structField struct {
 func fieldsOf(t reflect.Type) []structField {
 	var fields []structField
 	for f := range t.Fields() {
-		f := f
 		if f.Anonymous {
 			fields = append(fields, fieldsOf(f.Type)...)
 			continue

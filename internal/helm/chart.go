@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"helm.sh/helm/v3/pkg/action"
@@ -137,10 +138,5 @@ func hasSchema(c *chart.Chart) bool {
 	if c.Schema != nil {
 		return true
 	}
-	for _, d := range c.Dependencies() {
-		if hasSchema(d) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.Dependencies(), hasSchema)
 }

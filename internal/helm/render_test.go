@@ -102,7 +102,7 @@ func TestRender(t *testing.T) {
 	t.Run("keeps the order of more than ten documents", func(t *testing.T) {
 		var doc strings.Builder
 		var want []string
-		for _, name := range strings.Split("abcdefghijklm", "") {
+		for name := range strings.SplitSeq("abcdefghijklm", "") {
 			doc.WriteString("---\n" + configMapNamed(name))
 			want = append(want, "ConfigMap/"+name)
 		}
