@@ -2,6 +2,8 @@ package applier
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,7 +27,7 @@ var usualKinds = []schema.GroupKind{
 	{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"},
 }
 
-// recall finds objects that bear the marks of a target whose inventory does not exist, though one of its objects did: somebody deleted the inventory. They go
+// recall finds objects that bear the marks of a target whose inventory does not know one that bore them too: somebody deleted or cut the inventory. They go
 // into the new one, so that the next run prunes what is not wanted any more. Kinds that cannot be listed are left out and logged.
 func (r *run) recall(ctx context.Context) error {
 	lost := false
@@ -36,43 +38,44 @@ func (r *run) recall(ctx context.Context) error {
 		return nil
 	}
 	r.engine.log.Warn("inventory was lost and is rebuilt from labels", zap.Stringer("target", r.target.Name))
-	kinds := map[schema.GroupKind]bool{}
-	for _, gk := range usualKinds {
-		kinds[gk] = true
-	}
-	for id := range r.note.render.hashes {
-		kinds[id.GroupKind] = true
-	}
-	var order []schema.GroupKind
-	for gk := range kinds {
-		order = append(order, gk)
-	}
-	found := make([][]object.ObjMetadata, len(order))
-	err := r.engine.each(ctx, len(order), func(i int) { found[i] = r.marked(ctx, order[i]) })
-	for _, ids := range found {
-		for _, id := range ids {
-			if _, rendered := r.note.render.hashes[id]; !rendered {
-				r.recalled = append(r.recalled, id)
-			}
+	ids, err := r.engine.marked(ctx, r.info, r.note.render)
+	for _, id := range ids {
+		if _, rendered := r.note.render.hashes[id]; !rendered {
+			r.recalled = append(r.recalled, id)
 		}
 	}
 	return err
 }
 
-// marked lists the objects of a kind, in all namespaces, that say that they are this target's.
-func (r *run) marked(ctx context.Context, gk schema.GroupKind) []object.ObjMetadata {
-	mapping, err := r.clients.Mapper.RESTMapping(gk)
+// marked finds the objects of the usual and the rendered kinds that say that they are of an inventory.
+func (e *Engine) marked(ctx context.Context, i info, rendered *rendered) ([]object.ObjMetadata, error) {
+	kinds := map[schema.GroupKind]bool{}
+	for _, gk := range usualKinds {
+		kinds[gk] = true
+	}
+	for id := range rendered.hashes {
+		kinds[id.GroupKind] = true
+	}
+	order := slices.Collect(maps.Keys(kinds))
+	found := make([][]object.ObjMetadata, len(order))
+	err := e.each(ctx, len(order), func(n int) { found[n] = e.markedOf(ctx, i, order[n]) })
+	return slices.Concat(found...), err
+}
+
+// markedOf lists the objects of a kind, in all namespaces, that say that they are of an inventory.
+func (e *Engine) markedOf(ctx context.Context, of info, gk schema.GroupKind) []object.ObjMetadata {
+	mapping, err := e.clients.Mapper.RESTMapping(gk)
 	if err != nil {
 		return nil
 	}
-	list, err := r.clients.Metadata.Resource(mapping.Resource).List(ctx, metav1.ListOptions{LabelSelector: deploy.LabelTarget + "=" + r.target.Name.LabelValue()})
+	list, err := e.clients.Metadata.Resource(mapping.Resource).List(ctx, metav1.ListOptions{LabelSelector: deploy.LabelTarget + "=" + of.label()})
 	if err != nil {
-		r.engine.log.Warn("kind left out of the rebuilt inventory", zap.Stringer("kind", gk), zap.Error(err))
+		e.log.Warn("kind left out of the rebuilt inventory", zap.Stringer("kind", gk), zap.Error(err))
 		return nil
 	}
 	var ids []object.ObjMetadata
 	for i := range list.Items {
-		if m := &list.Items[i]; m.Annotations[inventory.OwningInventoryKey] == r.info.id {
+		if m := &list.Items[i]; m.Annotations[inventory.OwningInventoryKey] == of.id {
 			ids = append(ids, object.ObjMetadata{GroupKind: gk, Namespace: m.Namespace, Name: m.Name})
 		}
 	}

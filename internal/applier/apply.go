@@ -146,7 +146,7 @@ func (r *run) applyObject(ctx context.Context, wave *task.ApplyTask, u *unstruct
 		}
 		return err
 	})
-	res.reclaimed = reclaimed && r.note.firstTime
+	res.reclaimed = reclaimed && r.note.strangers[id]
 	if err != nil {
 		res.err = explain(objectID(id), err)
 	} else {
@@ -157,7 +157,8 @@ func (r *run) applyObject(ctx context.Context, wave *task.ApplyTask, u *unstruct
 
 // worthAgain is transient, and where the object's CRD or namespace is part of the target also the answers of a server that has not digested those yet.
 func (r *run) worthAgain(id object.ObjMetadata, err error) bool {
-	if transient(err) {
+	var dying *dyingError
+	if transient(err) || errors.As(err, &dying) {
 		return true
 	}
 	if len(r.tasks.Graph().Dependencies(id)) == 0 {
@@ -183,7 +184,8 @@ func (r *run) claim(ctx context.Context, id object.ObjMetadata) (next preconditi
 	live := &unstructured.Unstructured{Object: map[string]any{}}
 	live.SetAnnotations(m.Annotations)
 	live.SetLabels(m.Labels)
-	if _, err := inventory.CanApply(r.info, live, inventory.PolicyAdoptIfNoInventory); err != nil {
+	_, err = inventory.CanApply(r.info, live, inventory.PolicyAdoptIfNoInventory)
+	if err != nil && !r.engine.store.dropped(live.GetAnnotations()[inventory.OwningInventoryKey], id) {
 		return precondition{}, false, &foreignError{owner(live)}
 	}
 	return precondition{uid: string(m.UID)}, inventory.IDMatch(r.info, live) == inventory.Match, nil
@@ -217,6 +219,9 @@ func (r *run) send(wave *task.ApplyTask, u *unstructured.Unstructured, pre preco
 		}
 		switch a := ev.ApplyEvent; a.Status {
 		case event.ApplySuccessful:
+			if a.Resource.GetDeletionTimestamp() != nil {
+				return result{sent: true}, &dyingError{holders(a.Resource)}
+			}
 			return applied(a.Resource), nil
 		case event.ApplySkipped:
 			return result{}, &skippedError{a.Error}
@@ -228,6 +233,17 @@ func (r *run) send(wave *task.ApplyTask, u *unstructured.Unstructured, pre preco
 		}
 	}
 	return result{sent: true}, &lostError{errors.New("the apply ended without a result")}
+}
+
+// dyingError is an object that was applied while it is being deleted: all of it will go.
+type dyingError struct{ holders []string }
+
+func (d *dyingError) Error() string {
+	text := "it is being deleted by somebody and will be created again when it is gone"
+	if len(d.holders) > 0 {
+		text += "; it waits for " + strings.Join(d.holders, ", ")
+	}
+	return text
 }
 
 func applied(u *unstructured.Unstructured) result {

@@ -11,7 +11,7 @@ import (
 )
 
 // Delete takes a target out of the cluster by its deletion policy, from the inventory alone: its artifact need not exist any more. Objects that may not be deleted
-// (see judge) stay and lose our marks. The inventory goes last, and only when nothing is left in it.
+// (see judge) stay and lose our marks. Where the inventory was lost, the marks on the objects stand in for it. The inventory goes last, and only when nothing is left in it.
 func (e *Engine) Delete(ctx context.Context, t deploy.Target, progress deploy.Progress) error {
 	spec := t.Kustomization
 	if spec == nil {
@@ -22,6 +22,16 @@ func (e *Engine) Delete(ctx context.Context, t deploy.Target, progress deploy.Pr
 	if err != nil {
 		return failure(ctx, deploy.ReasonPruneFailed, err)
 	}
+	if len(known) == 0 && e.store.unheard(i) {
+		marked, err := e.marked(ctx, i, &rendered{})
+		if err != nil {
+			return failure(ctx, deploy.ReasonPruneFailed, err)
+		}
+		known = entries{}
+		for _, id := range marked {
+			known[id] = entry{}
+		}
+	}
 	ids := droppedIDs(&rendered{}, known, true)
 	if len(ids) == 0 {
 		return nil
@@ -30,7 +40,7 @@ func (e *Engine) Delete(ctx context.Context, t deploy.Target, progress deploy.Pr
 	if err != nil {
 		return failure(ctx, deploy.ReasonPruneFailed, err)
 	}
-	n := &note{work: deploy.Work{Target: t}, info: i, render: &rendered{}, drop: e.farewell(t, i, found)}
+	n := &note{work: deploy.Work{Target: t}, info: i, render: &rendered{}, drop: e.farewell(t, i, known, found)}
 	r, err := e.newRun(ctx, n, progress)
 	if err != nil {
 		return failure(ctx, deploy.ReasonPruneFailed, err)
@@ -42,14 +52,14 @@ func (e *Engine) Delete(ctx context.Context, t deploy.Target, progress deploy.Pr
 }
 
 // farewell judges every object of a target that goes away. What a target that stays would keep an eye on is released: nobody would look at it again.
-func (e *Engine) farewell(t deploy.Target, i info, found []dropped) []verdict {
+func (e *Engine) farewell(t deploy.Target, i info, known entries, found []dropped) []verdict {
 	policy := t.Kustomization.DeletionPolicy
 	remove := policy == deploy.DeletionDelete || policy == deploy.DeletionWait || policy != deploy.DeletionOrphan && t.Kustomization.Prune
 	var out []verdict
 	for _, d := range found {
 		v := verdict{dropped: d}
 		if d.live != nil {
-			v.fate, v.why = judge(d.live, i, remove)
+			v.fate, v.why = judge(d.live, i, known[d.id].uid, remove)
 			if v.fate == fateKeep {
 				v.fate = fateRelease
 			}

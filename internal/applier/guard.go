@@ -5,6 +5,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/cli-utils/pkg/common"
 	"sigs.k8s.io/cli-utils/pkg/inventory"
 
@@ -37,11 +38,17 @@ const (
 	fateForget       // is somebody else's by now: leaves the inventory untouched
 )
 
-// judge decides over one dropped object as it is in the cluster. The text says why it is not deleted.
-func judge(live *unstructured.Unstructured, i info, prune bool) (fate, string) {
+// judge decides over one dropped object as it is in the cluster; uid is the one that the inventory remembers. The text says why it is not deleted.
+func judge(live *unstructured.Unstructured, i info, uid types.UID, prune bool) (fate, string) {
 	annotations := live.GetAnnotations()
-	if inventory.IDMatch(i, live) == inventory.NoMatch {
+	switch inventory.IDMatch(i, live) {
+	case inventory.NoMatch:
 		return fateForget, "it belongs to " + owner(live) + " now"
+	case inventory.Empty:
+		// Every apply of ours marks. Without marks it is either one that lost them, or somebody else's of the same name: made anew, or there before an apply that failed.
+		if uid == "" || uid != live.GetUID() {
+			return fateForget, "it is not the one that was applied here"
+		}
 	}
 	if ownState(live, i) {
 		return fateKeep, "the agent needs it"

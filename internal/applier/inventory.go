@@ -68,8 +68,12 @@ func (i info) shardName(shard int) string {
 
 // ledger is one inventory in memory.
 type ledger struct {
+	// info is the zero value where a ConfigMap does not say whose it is.
+	info    info
 	entries entries
 	shards  map[int]shard
+	// ever: there was a ConfigMap of it at some time in this process's life.
+	ever bool
 	// unsure: a write's answer was lost or somebody else wrote. It is read again and merged before it is used.
 	unsure bool
 	// err says why it cannot be read; the target rests until somebody repairs it.
@@ -123,12 +127,21 @@ func (s *store) load(ctx context.Context, i info) (*ledger, error) {
 		l = &ledger{entries: entries{}, shards: map[int]shard{}}
 		s.ledgers[i.id] = l
 	}
+	l.info = i
 	if l.unsure || l.err != nil {
 		if err := s.reload(ctx, i, l); err != nil {
 			return nil, fmt.Errorf("read inventory %s/%s: %w", i.namespace, i.name, err)
 		}
 	}
 	return l, nil
+}
+
+// unheard reports whether this process has never seen a ConfigMap of an inventory, whose target is known to have been applied: it may have been lost.
+func (s *store) unheard(i info) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.ledgers[i.id]
+	return l == nil || !l.ever
 }
 
 // list reads every inventory. Called with mu held.
@@ -144,7 +157,7 @@ func (s *store) list(ctx context.Context) error {
 			cm := &page.Items[n]
 			id := cm.Labels[common.InventoryLabel]
 			if found[id] == nil {
-				found[id] = &ledger{entries: entries{}, shards: map[int]shard{}}
+				found[id] = &ledger{info: s.infoIn(cm), entries: entries{}, shards: map[int]shard{}}
 			}
 			found[id].take(cm)
 		}
@@ -155,6 +168,15 @@ func (s *store) list(ctx context.Context) error {
 	}
 }
 
+// infoIn is whose inventory a ConfigMap says that it is.
+func (s *store) infoIn(cm *corev1.ConfigMap) info {
+	n, err := deploy.ParseName(cm.Annotations[annotationTarget], "", "")
+	if i := infoOf(s.namespace, n); err == nil && i.id == cm.Labels[common.InventoryLabel] {
+		return i
+	}
+	return info{}
+}
+
 // take adds one ConfigMap as it is on the server.
 func (l *ledger) take(cm *corev1.ConfigMap) {
 	n, _ := strconv.Atoi(cm.Annotations[annotationShard]) // absent or broken means 0; a wrong number only costs a write
@@ -162,6 +184,7 @@ func (l *ledger) take(cm *corev1.ConfigMap) {
 	if err := l.entries.decode(text, n); err != nil {
 		l.err = fmt.Errorf("%w: configmap %s: %w", errUnreadable, cm.Name, err)
 	}
+	l.ever = true
 	l.shards[n] = shard{version: cm.ResourceVersion, sum: sha256.Sum256([]byte(text))}
 }
 
@@ -172,7 +195,7 @@ func (s *store) reload(ctx context.Context, i info, l *ledger) error {
 	if err != nil {
 		return err
 	}
-	fresh := &ledger{entries: entries{}, shards: map[int]shard{}}
+	fresh := &ledger{info: i, ever: l.ever, entries: entries{}, shards: map[int]shard{}}
 	for n := range page.Items {
 		fresh.take(&page.Items[n])
 	}

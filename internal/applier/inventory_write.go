@@ -105,7 +105,7 @@ func (s *store) write(ctx context.Context, i info, l *ledger, next entries) erro
 		}
 	}
 	s.mu.Lock()
-	l.entries, l.shards = next, shards
+	l.entries, l.shards, l.ever = next, shards, true
 	s.mu.Unlock()
 	return nil
 }

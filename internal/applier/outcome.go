@@ -82,6 +82,8 @@ func (r *run) outcome(ctx context.Context, stopped error) error {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded) && len(health) > 0: // the time went by with waiting: below
 		stopped = nil
 		f = &deploy.Failure{Reason: deploy.ReasonHealthCheckFailed, Err: summary("health check of", health, total)}
+	case errors.Is(ctx.Err(), context.DeadlineExceeded) && len(apply) > 0:
+		return failure(ctx, deploy.ReasonTimeout, fmt.Errorf("%w: %w", ctx.Err(), summary("apply", apply, total)))
 	case ctx.Err() != nil && stopped != nil:
 		return failure(ctx, deploy.ReasonCanceled, stopped)
 	case len(apply) > 0:
@@ -99,7 +101,7 @@ func (r *run) outcome(ctx context.Context, stopped error) error {
 	case f == nil:
 		return &deploy.Failure{Reason: deploy.ReasonApplyFailed, Err: stopped}
 	}
-	f.Err = fmt.Errorf("%w; %w", f.Err, stopped)
+	f.Err, f.Degraded = fmt.Errorf("%w; %w", f.Err, stopped), false // nobody knows how the rest is
 	return f
 }
 

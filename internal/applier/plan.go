@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/cli-utils/pkg/object"
 
 	"github.com/towline/towline/internal/deploy"
@@ -32,8 +33,10 @@ type note struct {
 	// apply has the objects that are sent, with what the inventory knows of each; all others are as wanted.
 	apply map[object.ObjMetadata]entry
 	drop  []verdict
-	// firstTime: there is no inventory yet, or none any more.
-	firstTime bool
+	// strangers are the rendered objects that the inventory does not know.
+	strangers map[object.ObjMetadata]bool
+	// held are the uids of the rendered objects that the inventory knows: they must not be deleted under another name.
+	held map[types.UID]bool
 }
 
 // verdict is what becomes of a dropped object.
@@ -65,7 +68,6 @@ func (e *Engine) Plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) 
 	if err != nil {
 		return nil, failure(ctx, deploy.ReasonPlanFailed, err)
 	}
-	n.firstTime = len(known) == 0
 	gone := droppedIDs(n.render, known, w.Full)
 	if blocked := emptyGuard(w, n.render, gone, known); blocked != nil {
 		return nil, blocked
@@ -83,7 +85,7 @@ func (e *Engine) Plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) 
 	p.Objects = n.render.objects
 	p.Changes = append(n.decideApply(known, live), n.decideDrop(known, found, spec.Prune)...)
 	p.Private = n
-	if p.Empty() {
+	if p.Empty() && len(n.render.unsureKinds) == 0 { // of an unsure kind there may be something to prune
 		e.setSettled(w, true)
 	}
 	return p, nil
@@ -127,15 +129,19 @@ func confirmed(r *rendered, known entries) []object.ObjMetadata {
 
 // decideApply says for each rendered object whether it is sent. Pure, given what memory and (in a full run) the cluster say.
 func (n *note) decideApply(known entries, live map[object.ObjMetadata]seen) []deploy.Change {
-	n.apply = map[object.ObjMetadata]entry{}
+	n.apply, n.strangers, n.held = map[object.ObjMetadata]entry{}, map[object.ObjMetadata]bool{}, map[types.UID]bool{}
 	var changes []deploy.Change
 	for _, u := range n.render.objects {
 		id := object.UnstructuredToObjMetadata(u)
 		before, isKnown := known[id]
+		if before.uid != "" {
+			n.held[before.uid] = true
+		}
 		c := deploy.Change{Action: deploy.ActionApply, Object: objectID(id), Err: n.render.invalid[id]}
 		switch {
 		case !isKnown:
 			c.Action, c.Reason = deploy.ActionCreate, reasonNew
+			n.strangers[id] = true
 		case before.rendered == "":
 			c.Reason = reasonUnconfirmed
 		case before.rendered != n.render.hashes[id]:
@@ -185,7 +191,7 @@ func (n *note) decideDrop(known entries, found []dropped, prune bool) []deploy.C
 		case d.live == nil:
 			c.Reason = reasonGone
 		default:
-			if v.fate, v.why = judge(d.live, n.info, prune); v.fate != fateDelete {
+			if v.fate, v.why = judge(d.live, n.info, known[d.id].uid, prune); v.fate != fateDelete {
 				c.Action, c.Err = deploy.ActionKeep, errors.New(v.why)
 			}
 		}

@@ -79,7 +79,8 @@ func TestJudge(t *testing.T) {
 	}{
 		{"an ordinary object goes", "v1", "ConfigMap", m{}, mine, true, fateDelete},
 		{"without prune it is let go", "v1", "ConfigMap", m{}, mine, false, fateRelease},
-		{"without an owner it is ours as recorded", "v1", "ConfigMap", m{}, m{}, true, fateDelete},
+		{"without an owner it is ours by its uid", "v1", "ConfigMap", m{"uid": "1"}, m{}, true, fateDelete},
+		{"without an owner and with another uid it is somebody else's", "v1", "ConfigMap", m{"uid": "2"}, m{}, true, fateForget},
 		{"another inventory's is forgotten", "v1", "ConfigMap", m{}, m{"config.k8s.io/owning-inventory": "x"}, true, fateForget},
 		{"Flux's annotation", "v1", "ConfigMap", m{}, with("kustomize.toolkit.fluxcd.io/prune", "disabled"), true, fateRelease},
 		{"our annotation", "v1", "ConfigMap", m{}, with("towline.dev/prune", "disabled"), true, fateRelease},
@@ -95,7 +96,7 @@ func TestJudge(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.metadata["annotations"] = c.annotations
-			got, why := judge(&unstructured.Unstructured{Object: m{"apiVersion": c.apiVersion, "kind": c.kind, "metadata": c.metadata}}, i, c.prune)
+			got, why := judge(&unstructured.Unstructured{Object: m{"apiVersion": c.apiVersion, "kind": c.kind, "metadata": c.metadata}}, i, "1", c.prune)
 			if got != c.want || (why == "") != (got == fateDelete) {
 				t.Fatalf("want %d, got %d: %s", c.want, got, why)
 			}

@@ -2,8 +2,10 @@ package applier
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -51,11 +53,14 @@ func (e *Engine) prepare(ctx context.Context, i info, n deploy.Name, built []*un
 			c.SetNamespace("") // kustomize's namespace transformer cannot know the scope of custom kinds
 		}
 		if c.GetName() == "" {
-			err = errors.New("metadata.name is required")
+			err = errors.New("metadata.name is required: generateName would make one more object at every run")
 		}
 		stamp(c, i, label)
+		encodeSecret(c)
 		id := object.UnstructuredToObjMetadata(c)
-		if _, twice := r.hashes[id]; twice {
+		if _, twice := r.hashes[id]; twice && id.Name == "" {
+			continue // one of them says it for all; the others of the artifact are applied nevertheless
+		} else if twice {
 			return nil, fmt.Errorf("%s is rendered twice", objectID(id))
 		}
 		r.hashes[id] = deploy.HashOf(c.Object)
@@ -84,6 +89,30 @@ func stamp(u *unstructured.Unstructured, i info, label string) {
 	labels[deploy.LabelTarget] = label
 	u.SetLabels(labels)
 	inventory.AddInventoryIDAnnotation(u, i)
+}
+
+// encodeSecret moves stringData into data, as the server would. Left there, fields that the artifact drops would stay in the Secret, and nobody would own data: a
+// foreign change of a value would not be seen. What is not a Secret as the API has it is left for the server to refuse.
+func encodeSecret(u *unstructured.Unstructured) {
+	if u.GroupVersionKind().GroupKind() != (schema.GroupKind{Kind: "Secret"}) {
+		return
+	}
+	plain, ok := u.Object["stringData"].(map[string]any)
+	data, isMap := u.Object["data"].(map[string]any)
+	if !ok || !isMap && u.Object["data"] != nil {
+		return
+	}
+	all := map[string]any{}
+	maps.Copy(all, data)
+	for k, v := range plain {
+		text, isText := v.(string)
+		if !isText {
+			return
+		}
+		all[k] = base64.StdEncoding.EncodeToString([]byte(text))
+	}
+	delete(u.Object, "stringData")
+	u.Object["data"] = all
 }
 
 type scopes map[schema.GroupVersionKind]scopeOrError

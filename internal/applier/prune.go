@@ -2,20 +2,19 @@ package applier
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
+	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/cli-utils/pkg/apply/event"
 	"sigs.k8s.io/cli-utils/pkg/apply/filter"
 	"sigs.k8s.io/cli-utils/pkg/apply/task"
 	"sigs.k8s.io/cli-utils/pkg/apply/taskrunner"
-	"sigs.k8s.io/cli-utils/pkg/inventory"
 	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
 	"sigs.k8s.io/cli-utils/pkg/object"
 
@@ -65,8 +64,11 @@ func (r *run) phase() deploy.Phase {
 
 // pruneWave deletes the objects of one wave, as many at once as there are slots.
 func (r *run) pruneWave(ctx context.Context, wave *task.PruneTask) error {
-	// An object that was just applied under another API group must not be deleted under its old one.
+	// An object that is applied under another API group, now or earlier, must not be deleted under its old one.
 	current := filter.CurrentUIDFilter{CurrentUIDs: r.tasks.InventoryManager().AppliedResourceUIDs()}
+	for uid := range r.note.held {
+		current.CurrentUIDs.Insert(string(uid))
+	}
 	filters := append(slices.Clone(wave.Filters), current)
 	results := make([]result, len(wave.Objects))
 	err := r.engine.each(ctx, len(wave.Objects), func(i int) {
@@ -96,6 +98,14 @@ func (r *run) pruneObject(ctx context.Context, wave *task.PruneTask, filters []f
 	var res result
 	again := func(err error) bool { return transient(err) && !apierrors.IsConflict(err) }
 	err := retryPausing(ctx, r.engine.pause, again, func() error {
+		if heir, ok := r.engine.store.heir(r.info, object.UnstructuredToObjMetadata(u)); ok {
+			r.engine.log.Info("object passes to another target", zap.Stringer("target", r.target.Name), zap.Stringer("object", deploy.IDOf(u)), zap.String("to", heir.target))
+			res = result{gone: true}
+			return r.handOver(ctx, u, heir)
+		}
+		if err := r.needed(ctx, u); err != nil {
+			return r.spare(ctx, u, err, &res)
+		}
 		single := *wave
 		single.Objects, single.Filters = object.UnstructuredSet{u}, slices.Clip(filters)
 		events := make(chan event.Event, 4) // a task of one object sends one
@@ -107,10 +117,23 @@ func (r *run) pruneObject(ctx context.Context, wave *task.PruneTask, filters []f
 		res, err = pruned(events)
 		return errors.Join(err, end.Err)
 	})
-	if res.err = err; err == nil {
+	if res.err = err; err != nil {
+		res.gone = false
+	} else {
 		crashpoint.At("applier.object-pruned")
 	}
 	return res
+}
+
+// spare lets an object live that others need. A target that goes away lets go of it; one that stays keeps it in its inventory and says so.
+func (r *run) spare(ctx context.Context, u *unstructured.Unstructured, why error, res *result) error {
+	var needed *neededError
+	if !r.destroy || !errors.As(why, &needed) {
+		return why
+	}
+	r.engine.log.Warn("object of a deleted target stays", zap.Stringer("target", r.target.Name), zap.Stringer("object", deploy.IDOf(u)), zap.Error(why))
+	*res = result{gone: true}
+	return r.unmark(ctx, u)
 }
 
 // pruned reads what became of the one object of a prune or delete task.
@@ -138,20 +161,32 @@ func pruned(events <-chan event.Event) (result, error) {
 	return result{sent: true}, &lostError{errors.New("the deletion ended without a result")}
 }
 
-// awaitGone waits for the end of deleted objects, where a later wave deletes what they need, or where the target wants it of all.
+// heldFor is how long the end of a deleted object with finalizers is waited for. Controllers are mostly done by then; if not, the next attempt looks again.
+const heldFor = 5 * time.Second
+
+// awaitGone waits for the end of deleted objects: where a later wave deletes what they need, where the target wants it of all, and for a moment where finalizers
+// may hold them. What does not go stays in the inventory.
 func (r *run) awaitGone(ctx context.Context, ids object.ObjMetadataSet) error {
 	all := r.destroy && r.target.Kustomization.DeletionPolicy == deploy.DeletionWait
 	pending := map[object.ObjMetadata]sighting{}
-	uids := map[object.ObjMetadata]types.UID{}
+	lives := map[object.ObjMetadata]*unstructured.Unstructured{}
 	for _, v := range r.note.drop {
 		if v.live != nil {
-			uids[v.id] = v.live.GetUID()
+			lives[v.id] = v.live
 		}
 	}
+	deadline := time.Now().Add(heldFor)
 	for _, id := range ids {
-		if r.results[id].gone && (all || len(r.tasks.Graph().Dependencies(id)) > 0) {
-			pending[id] = sighting{id: id}
+		if res := r.results[id]; !res.gone || !res.sent {
+			continue
 		}
+		switch {
+		case all, len(r.tasks.Graph().Dependencies(id)) > 0:
+			deadline = r.deadline
+		case len(holders(lives[id])) == 0:
+			continue
+		}
+		pending[id] = sighting{id: id}
 	}
 	if len(pending) == 0 {
 		return nil
@@ -163,12 +198,12 @@ func (r *run) awaitGone(ctx context.Context, ids object.ObjMetadataSet) error {
 			}
 		}
 	})
-	bounded, cancel := context.WithDeadline(ctx, r.deadline)
+	bounded, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	w := &waiting{
 		engine: r.engine, target: r.target.Name, pending: pending,
 		met: func(s sighting) (bool, string) {
-			return s.status == status.NotFoundStatus || s.uid != uids[s.id], ""
+			return s.status == status.NotFoundStatus || s.uid != lives[s.id].GetUID(), ""
 		},
 		say: func(text string) { r.progress(r.phase(), text) },
 	}
@@ -181,9 +216,29 @@ func (r *run) awaitGone(ctx context.Context, ids object.ObjMetadataSet) error {
 			continue
 		}
 		err = errors.Join(err, m.SetTimeoutReconcile(id))
-		r.results[id] = result{sent: true, err: errors.New("it is being deleted but does not go; look at its finalizers")}
+		r.results[id] = result{sent: true, err: stuckError(lives[id])}
 	}
 	return errors.Join(err, canceled(ctx))
+}
+
+// holders are what has to let an object go before a deletion ends.
+func holders(u *unstructured.Unstructured) []string {
+	if object.IsKindNamespace(u) {
+		return append(u.GetFinalizers(), "kubernetes")
+	}
+	return u.GetFinalizers()
+}
+
+// stuckError names what holds an object, and since when if it was being deleted before this run.
+func stuckError(u *unstructured.Unstructured) error {
+	text := "it is being deleted but does not go"
+	if f := holders(u); len(f) > 0 {
+		text += ": it waits for " + strings.Join(f, ", ")
+	}
+	if since := u.GetDeletionTimestamp(); since != nil {
+		text += " since " + since.UTC().Format(time.RFC3339)
+	}
+	return errors.New(text)
 }
 
 // letGo handles the dropped objects that are not deleted: those that are gone or somebody else's leave the inventory; those that stay lose our marks first, so that
@@ -212,30 +267,4 @@ func (r *run) letGo(ctx context.Context) error {
 		r.results[v.id] = results[i]
 	}
 	return err
-}
-
-// unmark takes our label and annotation off an object, if it is still the one that was read.
-func (r *run) unmark(ctx context.Context, u *unstructured.Unstructured) error {
-	gvk := u.GroupVersionKind()
-	mapping, err := r.clients.Mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
-	if err != nil {
-		return err
-	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid":         u.GetUID(),
-		"labels":      map[string]any{deploy.LabelTarget: nil},
-		"annotations": map[string]any{inventory.OwningInventoryKey: nil},
-	}})
-	if err != nil {
-		return err
-	}
-	_, err = r.clients.Dynamic.Resource(mapping.Resource).Namespace(u.GetNamespace()).
-		Patch(ctx, u.GetName(), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: deploy.FieldManager})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("take our marks off: %w", err)
-	}
-	return nil
 }

@@ -242,7 +242,11 @@ func (r *run) begin(ctx context.Context) error {
 		}
 		for _, v := range r.note.drop {
 			if e, ok := es[v.id]; ok && v.fate != fateKeep {
-				es.put(v.id, entry{uid: e.uid, kept: e.kept})
+				fresh := entry{uid: e.uid, kept: e.kept}
+				if v.fate == fateRelease {
+					fresh.uid = "" // once its marks are off nothing may take it for ours, even if we die before it leaves the inventory
+				}
+				es.put(v.id, fresh)
 			}
 		}
 	})
