@@ -190,11 +190,27 @@ func cmdDelete(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(r.Delete(ctx, name, metav1.DeleteOptions{}))
 }
 
-// quiet SECONDS expects no write by the agent at the API server for that long, counted there. The lines of the audit log are written at once.
+// quiet SECONDS expects no write by the agent at the API server for that long, counted there, once the last attempt has been recorded: that may come a
+// moment after its effect was seen. The lines of the audit log are written at once.
 func cmdQuiet(ts *testscript.TestScript, _ bool, args []string) {
 	w := of(ts)
 	period, err := time.ParseDuration(args[0])
 	ts.Check(err)
+	settled := func() (last time.Time) {
+		for _, r := range w.cluster.Requests(w.tb, "towline/") {
+			if r.Write() && strings.Contains(r.URI, w.namespace) {
+				last = r.At
+			}
+		}
+		return last
+	}
+	const pause = time.Second // shorter than every interval in the scripts: what writes at each interval is caught below
+	testenv.Await(w.tb, awaitLimit, "the last attempt is recorded", func() error {
+		if since := time.Since(settled()); since < pause {
+			return fmt.Errorf("last write %s ago", since)
+		}
+		return nil
+	})
 	since := time.Now()
 	time.Sleep(period) // the claim is about a stretch of time: nothing to await
 	reads := 0
