@@ -16,6 +16,7 @@ import (
 )
 
 func TestContract(t *testing.T) {
+	t.Parallel()
 	shared := newWorld(t)
 	all := &library{}
 	enginetest.Run(t, enginetest.Fixture{

@@ -168,3 +168,26 @@ func TestCancelBetweenObjects(t *testing.T) {
 		t.Fatalf("%d objects sent before the cancel, %d afterwards: what was confirmed should have been recorded", first, again)
 	}
 }
+
+func TestPlanThatIsOld(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.target.Kustomization = &deploy.KustomizationSpec{Prune: true, Wait: true}
+	w.text = w.configMap("a", "1") + w.configMap("b", "1") + w.configMap("c", "1")
+	w.converge(false)
+	w.text = w.configMap("a", "1")
+	work := w.work(false)
+	p := must(w.engine.Plan(t.Context(), work))(t)
+	annotate := func(name, annotations string) {
+		patch := []byte(`{"metadata":{"annotations":` + annotations + `}}`)
+		must(w.kube.Kubernetes.CoreV1().ConfigMaps(w.ns).Patch(t.Context(), name, types.MergePatchType, patch, metav1.PatchOptions{}))(t)
+	}
+	annotate("b", `{"towline.dev/prune":"disabled"}`)
+	annotate("c", `{"config.k8s.io/owning-inventory":"stranger"}`)
+	_, err := w.engine.Apply(t.Context(), work, p, nil)
+	wantFailure(t, err, deploy.ReasonPruneFailed, true, "/b: not deleted: its annotation towline.dev/prune is disabled")
+	wantEqual(t, "values", w.value("b")+w.value("c"), "11")
+	w.converge(false)
+	wantEqual(t, "values", w.value("b")+w.value("c"), "11")
+	wantEqual(t, "lines of the inventory", strings.Count(w.inventory(), "\n"), 1)
+}

@@ -2,12 +2,14 @@ package applier
 
 import (
 	"fmt"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/cli-utils/pkg/common"
 	"sigs.k8s.io/cli-utils/pkg/inventory"
+	"sigs.k8s.io/cli-utils/pkg/object"
 
 	"github.com/towline/towline/internal/deploy"
 )
@@ -27,6 +29,9 @@ var protected = map[schema.GroupKind]string{
 	{Kind: "PersistentVolumeClaim"}: "data may be lost",
 	{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}: "all objects of the kind would be deleted",
 }
+
+// recordPrefix is how the names of the agent's records begin.
+const recordPrefix = "towline-record."
 
 // fate is what becomes of an object that the target dropped.
 type fate int
@@ -70,17 +75,17 @@ func judge(live *unstructured.Unstructured, i info, uid types.UID, prune bool) (
 
 // ownState reports whether deleting the object would take the agent's memory away.
 func ownState(u *unstructured.Unstructured, i info) bool {
-	if u.GroupVersionKind().Group != "" {
+	return object.IsKindNamespace(u) && u.GetName() == i.namespace || memory(u, i)
+}
+
+// memory reports whether an object is an inventory or a record, or would be taken for one: an artifact that could write it could make the agent forget.
+func memory(u *unstructured.Unstructured, i info) bool {
+	gk := u.GroupVersionKind().GroupKind()
+	if gk.Group != "" || gk.Kind != "ConfigMap" && gk.Kind != "Secret" || u.GetNamespace() != i.namespace {
 		return false
 	}
-	switch u.GetKind() {
-	case "Namespace":
-		return u.GetName() == i.namespace
-	case "ConfigMap", "Secret":
-		_, ok := u.GetLabels()[deploy.LabelState]
-		return ok && u.GetNamespace() == i.namespace
-	}
-	return false
+	_, labelled := u.GetLabels()[deploy.LabelState]
+	return labelled || strings.HasPrefix(u.GetName(), namePrefix) || strings.HasPrefix(u.GetName(), recordPrefix)
 }
 
 // owner says in words whose object this is.

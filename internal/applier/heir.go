@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,13 +21,13 @@ import (
 func (s *store) heir(i info, id object.ObjMetadata) (info, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, other := range slices.Sorted(maps.Keys(s.ledgers)) {
-		l := s.ledgers[other]
-		if e, ok := l.entries[id]; ok && !e.kept && other != i.id && l.info.id != "" {
-			return l.info, true
+	var first info
+	for other, l := range s.ledgers {
+		if e, ok := l.entries[id]; ok && !e.kept && other != i.id && l.info.id != "" && (first.id == "" || other < first.id) {
+			first = l.info
 		}
 	}
-	return info{}, false
+	return first, first.id != ""
 }
 
 // dropped reports whether an inventory of this agent, by its id, keeps an object that its target does not render any more: whoever renders it may have it.

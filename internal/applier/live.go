@@ -3,6 +3,7 @@ package applier
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -119,6 +120,41 @@ func (e *Engine) metadata(ctx context.Context, id object.ObjMetadata) (*metav1.P
 	return e.clients.Metadata.Resource(mapping.Resource).Namespace(id.Namespace).Get(ctx, id.Name, metav1.GetOptions{})
 }
 
+// undefined is nil where no CRD defines a kind that is not served. Objects of one that is merely not served now (a version switched off, a server that has just
+// started) still exist. Who may not read CRDs hears no objection.
+func (e *Engine) undefined(ctx context.Context, gk schema.GroupKind) error {
+	crds := schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
+	opts := metav1.ListOptions{Limit: 500}
+	for {
+		list, err := e.clients.Metadata.Resource(crds).List(ctx, opts)
+		if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("find out whether its kind is still defined: %w", err)
+		}
+		for i := range list.Items {
+			name := list.Items[i].Name // plural.group
+			if _, group, _ := strings.Cut(name, "."); group != gk.Group {
+				continue
+			}
+			crd, err := e.clients.Dynamic.Resource(crds).Get(ctx, name, metav1.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("find out whether its kind is still defined: %w", err)
+			}
+			if kind, _, _ := unstructured.NestedString(crd.Object, "spec", "names", "kind"); kind == gk.Kind {
+				return fmt.Errorf("its kind is defined by the CustomResourceDefinition %s but not served now", name)
+			}
+		}
+		if opts.Continue = list.Continue; opts.Continue == "" {
+			return nil
+		}
+	}
+}
+
 // dropped is an object of the inventory that the target does not render any more.
 type dropped struct {
 	id object.ObjMetadata
@@ -140,7 +176,7 @@ func (e *Engine) fetch(ctx context.Context, ids []object.ObjMetadata) ([]dropped
 func (e *Engine) fetchOne(ctx context.Context, id object.ObjMetadata) dropped {
 	mapping, err := e.clients.Mapper.RESTMapping(id.GroupKind)
 	if meta.IsNoMatchError(err) {
-		return dropped{id: id} // the server listed the group and has no such kind: its objects went with it
+		return dropped{id: id, err: e.undefined(ctx, id.GroupKind)} // the server listed the group and has no such kind: its objects went with it
 	}
 	if err != nil {
 		return dropped{id: id, err: err}

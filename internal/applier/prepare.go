@@ -57,6 +57,9 @@ func (e *Engine) prepare(ctx context.Context, i info, n deploy.Name, built []*un
 		}
 		stamp(c, i, label)
 		encodeSecret(c)
+		if memory(c, i) {
+			err = errors.New("it is part of the agent's own state")
+		}
 		id := object.UnstructuredToObjMetadata(c)
 		if _, twice := r.hashes[id]; twice && id.Name == "" {
 			continue // one of them says it for all; the others of the artifact are applied nevertheless

@@ -98,6 +98,10 @@ func (r *run) pruneObject(ctx context.Context, wave *task.PruneTask, filters []f
 	var res result
 	again := func(err error) bool { return transient(err) && !apierrors.IsConflict(err) }
 	err := retryPausing(ctx, r.engine.pause, again, func() error {
+		if done, err := r.reconsider(ctx, u); done || err != nil {
+			res = result{gone: done}
+			return err
+		}
 		if heir, ok := r.engine.store.heir(r.info, object.UnstructuredToObjMetadata(u)); ok {
 			r.engine.log.Info("object passes to another target", zap.Stringer("target", r.target.Name), zap.Stringer("object", deploy.IDOf(u)), zap.String("to", heir.target))
 			res = result{gone: true}
@@ -123,6 +127,26 @@ func (r *run) pruneObject(ctx context.Context, wave *task.PruneTask, filters []f
 		crashpoint.At("applier.object-pruned")
 	}
 	return res
+}
+
+// reconsider judges an object once more where the target waits for health: minutes may have passed since the plan, and what somebody said of the object meanwhile
+// counts. done means that it is gone or another's by now.
+func (r *run) reconsider(ctx context.Context, planned *unstructured.Unstructured) (done bool, err error) {
+	if !r.target.Kustomization.Wait || r.destroy {
+		return false, nil
+	}
+	now := r.engine.fetchOne(ctx, object.UnstructuredToObjMetadata(planned))
+	if now.err != nil || now.live == nil {
+		return now.err == nil, now.err
+	}
+	switch fate, why := judge(now.live, r.info, planned.GetUID(), true); fate {
+	case fateDelete:
+		return false, nil
+	case fateForget:
+		return true, nil
+	default:
+		return false, &neededError{why}
+	}
 }
 
 // spare lets an object live that others need. A target that goes away lets go of it; one that stays keeps it in its inventory and says so.
