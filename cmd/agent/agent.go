@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"reflect"
 	"slices"
 	"time"
 
@@ -105,8 +106,20 @@ func (n news) SourceState(s deploy.SourceState) {
 	n.asked.polled(s.Name)
 }
 
+// sameArtifact reports whether two entries mean the same artifact, however and how often it is asked for.
+func sameArtifact(a, b deploy.Source) bool {
+	return a.Spec.URL == b.Spec.URL && reflect.DeepEqual(a.Spec.Ref, b.Spec.Ref) && reflect.DeepEqual(a.Spec.LayerSelector, b.Spec.LayerSelector)
+}
+
 // adopt makes a good config the one in force. Entries that are equal to what runs are left alone by the rooms.
 func (a *agent) adopt(cfg *config.Config) {
+	if a.current != nil {
+		for _, old := range a.current.Sources {
+			if !slices.ContainsFunc(cfg.Sources, func(s deploy.Source) bool { return s.Name == old.Name && sameArtifact(s, old) }) {
+				a.scheduler.Unknown(old.Name) // before the poller hears of the new one, whose first revision must stay
+			}
+		}
+	}
 	a.cache.set(cfg.Sources)
 	a.poller.Set(cfg.Sources)
 	if a.current != nil {

@@ -21,6 +21,7 @@ type inbox struct {
 type mail struct {
 	set       bool // targets were given, maybe none
 	targets   []deploy.Target
+	unknown   map[deploy.Name]bool // sources whose revision so far is void; it goes before revisions
 	revisions map[deploy.Name]deploy.Revision
 	sources   map[deploy.Name]deploy.SourceState
 	forced    map[deploy.Name]bool
@@ -36,6 +37,7 @@ type stage struct {
 
 func newMail() mail {
 	return mail{
+		unknown:   make(map[deploy.Name]bool),
 		revisions: make(map[deploy.Name]deploy.Revision),
 		sources:   make(map[deploy.Name]deploy.SourceState),
 		forced:    make(map[deploy.Name]bool),
@@ -75,6 +77,14 @@ func (b *inbox) putTargets(targets []deploy.Target) {
 
 func (b *inbox) putRevision(r deploy.Revision) {
 	b.put(func(m *mail) { m.revisions[r.Source] = r })
+}
+
+func (b *inbox) putUnknown(n deploy.Name) {
+	b.put(func(m *mail) {
+		m.unknown[n] = true
+		delete(m.revisions, n)
+		delete(m.sources, n)
+	})
 }
 
 func (b *inbox) putSource(st deploy.SourceState) {

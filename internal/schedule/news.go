@@ -11,6 +11,11 @@ import (
 
 // read folds a batch of news into the state.
 func (l *loop) read(m mail) {
+	for n := range m.unknown {
+		delete(l.state.revisions, n)
+		delete(l.state.sources, n)
+		l.touchSource(n)
+	}
 	if m.set {
 		l.configure(m.targets)
 	}

@@ -82,6 +82,9 @@ func (s *Scheduler) Set(targets []deploy.Target) { s.inbox.putTargets(targets) }
 // Revised is news from the poller: the revision that a source has now.
 func (s *Scheduler) Revised(r deploy.Revision) { s.inbox.putRevision(r) }
 
+// Unknown says that a source now means another artifact, or is gone: its revision so far is not for the targets of the next Set.
+func (s *Scheduler) Unknown(source deploy.Name) { s.inbox.putUnknown(source) }
+
 // SourceState tells why a source has no revision, for the words that a waiting target is shown with.
 func (s *Scheduler) SourceState(st deploy.SourceState) { s.inbox.putSource(st) }
 

@@ -222,6 +222,19 @@ func TestNews(t *testing.T) {
 			r.held(ks("b")).end(nil)
 		})
 	})
+	t.Run("does not run a changed entry at what its source meant before", func(t *testing.T) {
+		bubble(t, Limits{}, nil, func(r *rig) {
+			r.Set([]deploy.Target{entry(ks("a"), "s")})
+			r.Revised(revision("s", "1"))
+			r.want("kustomization/a@1")
+			r.Unknown(src("s"))
+			r.Set([]deploy.Target{entry(ks("a"), "s", func(t *deploy.Target) { t.Kustomization.Path = "./new" })})
+			r.want()
+			r.says(ks("a"), deploy.PhasePending, "source/s, which has no revision yet")
+			r.Revised(revision("s", "2"))
+			r.want("kustomization/a@2")
+		})
+	})
 	t.Run("runs in full when it is asked for by name", func(t *testing.T) {
 		bubble(t, Limits{}, nil, func(r *rig) {
 			r.Set([]deploy.Target{entry(ks("a"), "s")})
