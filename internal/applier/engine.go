@@ -41,10 +41,12 @@ type Engine struct {
 	// slots holds one token per request that may be under way.
 	slots chan struct{}
 
-	// mu guards settled.
+	// mu guards settled and flights.
 	mu sync.Mutex
 	// settled remembers the digest and spec that a target was brought to: it is not even rendered again until one of them changes.
 	settled map[deploy.Name]string
+	// flights are the attempts that are between their plan and their inventory.
+	flights map[deploy.Name]*flight
 }
 
 // New makes an engine; it makes no request.
@@ -62,6 +64,7 @@ func New(o Options) *Engine {
 		log:     o.Log.Named("applier"),
 		slots:   make(chan struct{}, o.Workers),
 		settled: map[deploy.Name]string{},
+		flights: map[deploy.Name]*flight{},
 	}
 }
 

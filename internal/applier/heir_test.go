@@ -198,3 +198,39 @@ func TestInventoryThatLostLines(t *testing.T) {
 	w.converge(false)
 	wantEqual(t, "c", w.value("c"), "")
 }
+
+func TestObjectThatMovesWhileItsNewTargetStillPlans(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.as("first", w.configMap("x", "1")+w.configMap("a", "1"))
+	w.converge(false)
+	uid := w.uid("x")
+	w.as("second", w.configMap("x", "2"))
+	work := w.work(false)
+	plan := must(w.engine.Plan(t.Context(), work))(t)
+
+	first := make(chan error, 1)
+	waits := make(chan struct{})
+	w.as("first", w.configMap("a", "1"))
+	drop := w.work(false)
+	p := must(w.engine.Plan(t.Context(), drop))(t)
+	go func() {
+		_, err := w.engine.Apply(t.Context(), drop, p, func(phase deploy.Phase, _ string) {
+			if phase == deploy.PhasePruning {
+				close(waits)
+			}
+		})
+		first <- err
+	}()
+	<-waits
+	_, err := w.engine.Apply(t.Context(), work, plan, nil)
+	if failure := <-first; failure != nil {
+		t.Fatal(failure)
+	}
+	if err != nil { // it was there a moment too early: refused, and remembered
+		w.as("second", w.configMap("x", "2"))
+		w.converge(false)
+	}
+	wantEqual(t, "the same object", w.uid("x"), uid)
+	wantEqual(t, "value", w.value("x"), "2")
+}

@@ -56,6 +56,12 @@ func (e *Engine) Plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) 
 	if !w.Full && e.isSettled(w) {
 		return p, nil
 	}
+	e.depart(w.Target.Name)
+	defer func() {
+		if p.Empty() {
+			e.land(w.Target.Name) // else its apply does
+		}
+	}()
 	built, err := e.build.Build(ctx, w.Target, w.Revision.Dir)
 	if err != nil {
 		return nil, failure(ctx, deploy.ReasonBuildFailed, err)

@@ -49,6 +49,7 @@ func (r *run) beforePrune(ctx context.Context) error {
 	r.mayPrune = r.failed() == nil
 	if len(r.note.drop) > 0 && r.mayPrune {
 		r.progress(r.phase(), fmt.Sprintf("pruning %d objects", len(r.note.drop)))
+		r.engine.awaitOthers(ctx, r.target.Name)
 		crashpoint.At("applier.before-prune")
 	}
 	return nil

@@ -250,6 +250,7 @@ func (r *run) begin(ctx context.Context) error {
 			}
 		}
 	})
+	r.engine.land(r.target.Name)
 	if err == nil {
 		crashpoint.At("applier.inventory-written")
 	}
