@@ -50,7 +50,7 @@ func (m *manifests) Build(context.Context, deploy.Target, string) ([]*unstructur
 
 func parse(text string) ([]*unstructured.Unstructured, error) {
 	var us []*unstructured.Unstructured
-	for _, doc := range strings.Split(text, "\n---\n") {
+	for doc := range strings.SplitSeq(text, "\n---\n") {
 		if strings.TrimSpace(doc) == "" {
 			continue
 		}

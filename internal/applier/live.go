@@ -3,6 +3,7 @@ package applier
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 
@@ -52,9 +53,7 @@ func (e *Engine) observe(ctx context.Context, n deploy.Name, ids []object.ObjMet
 		part := reads[i]()
 		mu.Lock()
 		defer mu.Unlock()
-		for id, s := range part {
-			all[id] = s
-		}
+		maps.Copy(all, part)
 	})
 	return all, err
 }
