@@ -33,6 +33,7 @@ type agent struct {
 	board     *status.Board
 	store     *artifact.Store
 	cache     *cacheKeeper
+	records   *memory
 	poller    *poller.Poller
 	scheduler *schedule.Scheduler
 	asked     *asked
@@ -67,11 +68,11 @@ func newAgent(settings config.Agent, cfg *config.Config, log *zap.Logger) (*agen
 		deploy.KindHelmRelease:   releases,
 	}, log)
 	limits := schedule.Limits{Kustomizations: settings.Concurrency.Kustomizations, HelmReleases: settings.Concurrency.HelmReleases, Grace: settings.ShutdownTimeout}
-	records := &memory{
+	a.records = &memory{
 		Store: record.New(clients, cfg.Namespace), client: clients.Kubernetes, namespace: cfg.Namespace,
 		reached: func() { a.board.SetReady(status.GateCluster, true) }, log: log,
 	}
-	a.scheduler = schedule.New(runner{attempts, a.cache}, records, a.board, limits, log)
+	a.scheduler = schedule.New(runner{attempts, a.cache}, a.records, a.board, limits, log)
 	a.asked = newAsked(a.scheduler)
 	a.poller = poller.New(a.store, news{a.scheduler, a.board, a.cache, a.asked}, log.Named("poller"))
 	a.adopt(cfg)

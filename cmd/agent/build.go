@@ -50,7 +50,7 @@ func newBuild() *cobra.Command {
 
 // render fetches and renders one target of the config.
 func render(ctx context.Context, settings config.Agent, arg string) ([]*unstructured.Unstructured, error) {
-	cfg, err := config.Load(settings.Config)
+	cfg, err := loadConfig(settings.Config)
 	if err != nil {
 		return nil, err
 	}

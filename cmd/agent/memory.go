@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -33,11 +34,22 @@ func (m *memory) Load(ctx context.Context) ([]deploy.Record, error) {
 		m.tried.Store(true)
 		return nil, err
 	}
+	records, err := m.Store.Load(ctx)
+	if err != nil && !partial(err) {
+		m.tried.Store(true)
+		return nil, err
+	}
 	if m.tried.Load() {
 		m.log.Info("cluster reached")
 	}
 	m.reached()
-	return m.Store.Load(ctx)
+	return records, err
+}
+
+// partial reports whether an error of Load came with the records that could be read.
+func partial(err error) bool {
+	var p interface{ Partial() bool }
+	return errors.As(err, &p) && p.Partial()
 }
 
 // Save stores a record.

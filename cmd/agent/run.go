@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime/debug"
 	"time"
@@ -36,7 +38,7 @@ func newRun() *cobra.Command {
 				return usageError{err}
 			}
 			defer func() { _ = log.Sync() }() // stderr cannot always be synced, and there is nowhere to say so
-			cfg, err := config.Load(settings.Config)
+			cfg, err := loadConfig(settings.Config)
 			if err != nil {
 				return err
 			}
@@ -58,6 +60,18 @@ func newRun() *cobra.Command {
 	return c
 }
 
+// loadConfig is config.Load with a word of what to do for somebody who just began.
+func loadConfig(path string) (*config.Config, error) {
+	cfg, err := config.Load(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("there is no config at %s: say where it is with --config PATH or TOWLINE_CONFIG", path)
+	case err != nil:
+		return nil, fmt.Errorf("the config is not valid:\n%w", err)
+	}
+	return cfg, nil
+}
+
 // heapGrowth is GOGC: half of Go's default, since memory is what an agent that mostly waits is asked to save, and it has the time.
 const heapGrowth = 50
 
@@ -68,16 +82,16 @@ func limitHeap() {
 	}
 }
 
-// clusterPatience is how long run --once tries to reach the API server: long enough for one that restarts, short enough for a pipeline to hear of it.
+// clusterPatience is how long run --once tries to reach the API server and to read its records there: long enough for one that restarts, short enough for a pipeline to hear of it.
 const clusterPatience = time.Minute
 
-// reachCluster returns when the API server has answered, or with its last error.
+// reachCluster returns when the records could be read, or with what kept them from it.
 func (a *agent) reachCluster(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, clusterPatience)
 	defer cancel()
 	for tries := 0; ; tries++ {
-		err := ensureNamespace(ctx, a.clients.Kubernetes, a.namespace)
-		if err == nil {
+		_, err := a.records.Load(ctx)
+		if err == nil || partial(err) {
 			return nil
 		}
 		if tries == 0 {
