@@ -83,8 +83,9 @@ func (r *Reconciler) Delete(ctx context.Context, t deploy.Target, progress deplo
 	bounded, cancel := context.WithTimeout(ctx, limit(t))
 	defer cancel()
 	_, out.Err = r.guard(t.Name, func() ([]deploy.Change, error) {
-		if t.Suspend {
-			return nil, nil // as in Flux: what a suspended target put into the cluster stays, and is nobody's from now on
+		t, keep := released(t)
+		if keep {
+			return nil, nil
 		}
 		engine, err := r.engine(t.Name)
 		if err != nil {
@@ -95,6 +96,21 @@ func (r *Reconciler) Delete(ctx context.Context, t deploy.Target, progress deplo
 		return nil, engine.Delete(bounded, t, progress)
 	})
 	return r.finish(ctx, out, stageDelete, t)
+}
+
+// released is what to delete of a suspended target: as in Flux, what it put into the cluster stays and is nobody's from then on. Of a release nothing goes
+// (keep); of a Kustomization what was remembered about the objects.
+func released(t deploy.Target) (_ deploy.Target, keep bool) {
+	if !t.Suspend {
+		return t, false
+	}
+	if t.Kustomization == nil {
+		return t, true
+	}
+	k := *t.Kustomization
+	k.DeletionPolicy = deploy.DeletionOrphan
+	t.Kustomization = &k
+	return t, false
 }
 
 func (r *Reconciler) engine(n deploy.Name) (Engine, error) {

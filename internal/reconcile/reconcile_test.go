@@ -26,6 +26,7 @@ type engine struct {
 	plan    func(context.Context) error
 	apply   func(context.Context, deploy.Progress) error
 	delete  func(context.Context) error
+	deleted deploy.Target // what Delete was last called with
 	calls   []string
 }
 
@@ -47,7 +48,8 @@ func (e *engine) Apply(ctx context.Context, _ deploy.Work, _ *deploy.Plan, progr
 	return e.changes, nil
 }
 
-func (e *engine) Delete(ctx context.Context, _ deploy.Target, _ deploy.Progress) error {
+func (e *engine) Delete(ctx context.Context, t deploy.Target, _ deploy.Progress) error {
+	e.deleted = t
 	e.calls = append(e.calls, "delete")
 	if e.delete != nil {
 		return e.delete(ctx)
@@ -202,12 +204,28 @@ func TestDelete(t *testing.T) {
 			t.Errorf("outcome %+v", out)
 		}
 	})
-	t.Run("leaves what a suspended target put into the cluster alone", func(t *testing.T) {
+	t.Run("leaves a suspended release alone", func(t *testing.T) {
 		r, _ := reconciler(&engine{delete: func(context.Context) error { return errors.New("it was asked to delete") }})
 		target := work(deploy.KindHelmRelease).Target
 		target.Suspend = true
 		if out := r.Delete(t.Context(), target, nil); out.Phase != deploy.PhaseReady || out.Err != nil {
 			t.Errorf("outcome %+v", out)
+		}
+	})
+	t.Run("lets the objects of a suspended Kustomization go without deleting them", func(t *testing.T) {
+		target := work(deploy.KindKustomization).Target
+		target.Suspend = true
+		target.Kustomization = &deploy.KustomizationSpec{Prune: true, DeletionPolicy: deploy.DeletionDelete}
+		e := &engine{}
+		r, _ := reconciler(e)
+		if out := r.Delete(t.Context(), target, nil); out.Err != nil {
+			t.Fatal(out.Err)
+		}
+		if k := e.deleted.Kustomization; k == nil || k.DeletionPolicy != deploy.DeletionOrphan {
+			t.Errorf("the engine was asked to delete with %+v", k)
+		}
+		if target.Kustomization.DeletionPolicy != deploy.DeletionDelete {
+			t.Error("the target that was given is changed")
 		}
 	})
 	for kind, reason := range map[deploy.Kind]string{deploy.KindKustomization: deploy.ReasonPruneFailed, deploy.KindHelmRelease: deploy.ReasonUninstallFailed} {
