@@ -37,11 +37,13 @@ func (a *agent) reloadLoop(ctx context.Context, requests <-chan reloadRequest, s
 			}
 			return nil //nolint:nilerr // it ended because the agent does
 		case <-changed:
-			_ = a.reload("file changed", signals) // said and shown there: nobody waits for the answer
+			_ = a.reload("file changed") // said and shown there: nobody waits for the answer
 		case <-signals.hangup:
-			_ = a.reload("SIGHUP", signals) // as above
+			signals.notifyReloading() // systemctl reload waits for what follows
+			_ = a.reload("SIGHUP")    // as above
+			signals.notifyReady()
 		case r := <-requests:
-			r.answer <- a.reload("asked to", signals)
+			r.answer <- a.reload("asked to")
 		case <-ctx.Done():
 			return <-watch // nil: it ends with ctx
 		}
@@ -49,9 +51,7 @@ func (a *agent) reloadLoop(ctx context.Context, requests <-chan reloadRequest, s
 }
 
 // reload adopts the config if it is good; if it is not, what runs goes on and the error is shown.
-func (a *agent) reload(why string, signals *signals) error {
-	signals.notifyReloading()
-	defer signals.notifyReady()
+func (a *agent) reload(why string) error {
 	cfg, err := config.Load(a.settings.Config)
 	if err == nil && cfg.Namespace != a.namespace {
 		err = fmt.Errorf("namespace changed from %s to %s: restart the agent for that", a.namespace, cfg.Namespace)
