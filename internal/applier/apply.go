@@ -133,6 +133,8 @@ func (r *run) applyObject(ctx context.Context, wave *task.ApplyTask, u *unstruct
 	pre := precondition{create: uid == "", uid: uid}
 	var res result
 	tries, reclaimed := 0, false
+	var taken *takeover
+	looked := false // for entries to take over: once
 	err := retryPausing(ctx, r.engine.pause, func(err error) bool { return r.worthAgain(id, err) }, func() error {
 		var err error
 		tries++
@@ -144,8 +146,19 @@ func (r *run) applyObject(ctx context.Context, wave *task.ApplyTask, u *unstruct
 			reclaimed = reclaimed || ours && tries == 1 // later it may be what a try of this run made
 			res, err = r.send(wave, u, pre)
 		}
+		if refusal := err; !looked && uid != "" && pre.uid == uid && apierrors.IsInvalid(refusal) {
+			looked = true
+			if taken = r.takeOver(ctx, u, uid, refusal); taken != nil {
+				if res, err = r.send(wave, u, pre); apierrors.IsInvalid(err) {
+					err = refusal
+				}
+			}
+		}
 		return err
 	})
+	if err != nil && taken != nil {
+		r.giveBack(ctx, taken)
+	}
 	res.reclaimed = reclaimed && r.note.strangers[id]
 	if err != nil {
 		res.err = explain(objectID(id), err)
