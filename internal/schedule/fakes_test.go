@@ -138,6 +138,9 @@ func (r *fakeRunner) Delete(ctx context.Context, t deploy.Target, progress deplo
 	if t.HelmRelease != nil {
 		line += " release " + t.Release().Name
 	}
+	if t.Suspend {
+		line += " suspended"
+	}
 	hold, _, err := r.begin(a, n, line)
 	defer r.finish(n)
 	if hold {

@@ -92,7 +92,7 @@ func TestRecords(t *testing.T) {
 	t.Run("keep ten outcomes that differ, newest first", func(t *testing.T) {
 		bubble(t, Limits{}, nil, func(r *rig) {
 			ready(entry(ks("a"), "s"))(r)
-			for _, d := range strings.Split("2 3 4 5 6 7 8 9 a b c d", " ") {
+			for d := range strings.SplitSeq("2 3 4 5 6 7 8 9 a b c d", " ") {
 				r.Revised(revision("s", d))
 				r.settle()
 			}
@@ -333,6 +333,20 @@ func TestDeletion(t *testing.T) {
 			if rec, _ := r.memory.record(t, hr("b")); rec.Target.Release().Name != "new" || rec.LastGood == nil {
 				t.Errorf("recorded %+v", rec)
 			}
+		})
+	})
+	t.Run("deletes a release first that was suspended before the entry changed", func(t *testing.T) {
+		named := func(name string, suspend bool) deploy.Target {
+			return entry(hr("b"), "s", func(t *deploy.Target) { t.HelmRelease.ReleaseName, t.Suspend = name, suspend })
+		}
+		bubble(t, Limits{}, nil, func(r *rig) {
+			r.Set([]deploy.Target{named("old", false)})
+			r.Revised(revision("s", "1"))
+			r.want("helmrelease/b@1")
+			r.Set([]deploy.Target{named("old", true)})
+			r.settle()
+			r.Set([]deploy.Target{named("new", false)})
+			r.want("delete helmrelease/b release old", "helmrelease/b@1 full")
 		})
 	})
 	t.Run("keeps a release whose name is only spelled out", func(t *testing.T) {

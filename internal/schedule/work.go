@@ -39,6 +39,9 @@ func (l *loop) start(now time.Time, st start) {
 		t.full, t.forced = st.full, false
 	case actionDelete, actionReplace:
 		j.target = t.rec.Target
+		if st.action == actionReplace {
+			j.target.Suspend = false // that was the entry before: today's asks for the move
+		}
 		j.stage.phase = deploy.PhaseDeleting
 		t.ready, t.attempted, t.full = nil, nil, true // should it be wanted again, nobody knows how much is left
 	case actionSave:
