@@ -10,6 +10,7 @@ TESTFLAGS ?= -p 2 -timeout 15m
 CLUSTER_SOURCES := $(filter-out %_test.go,$(wildcard test/cluster/*.go)) test/cluster/go.mod test/cluster/go.sum test/cluster/build.sh
 
 export CGO_ENABLED ?= 0
+# test/cluster is always built with -trimpath, as by its build.sh, so that Kubernetes is compiled once.
 
 .PHONY: help build demo test check bench clean fmt lint deadcode tidy-check generate-check race install-man
 
@@ -42,7 +43,7 @@ demo: build bin/cluster ## run the agent on a local cluster and registry (ARGS=-
 
 test: bin/cluster bin/gotestsum ## run every test, on a real API server and a real registry
 	$(BIN)/gotestsum --format pkgname-and-test-fails -- $(TESTFLAGS) ./...
-	cd test/cluster && $(GO) test ./...
+	cd test/cluster && $(GO) test -trimpath ./...
 
 check: fmt lint deadcode tidy-check race ## what CI holds a change against: format, lint, arrows, dead code, tidy, race
 
@@ -52,7 +53,7 @@ fmt:
 
 lint: bin/golangci-lint
 	$(BIN)/golangci-lint run ./...
-	cd test/cluster && $(GO) vet ./...
+	cd test/cluster && $(GO) vet -trimpath ./...
 
 deadcode: bin/deadcode
 	@out=$$($(BIN)/deadcode -test ./...); test -z "$$out" || { echo "unreachable:"; echo "$$out"; exit 1; }
