@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"reflect"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -49,12 +48,7 @@ func newAgent(settings config.Agent, cfg *config.Config, log *zap.Logger) (*agen
 	}
 	a := &agent{settings: settings, log: log, clients: clients, namespace: cfg.Namespace}
 	a.board = status.New(status.Options{Version: version, Namespace: cfg.Namespace})
-	a.store = artifact.New(artifact.Options{
-		CacheDir:    settings.CacheDir,
-		Credentials: pullSecrets{clients.Kubernetes}.keychain,
-		UserAgent:   "towline/" + version,
-		Log:         log,
-	})
+	a.store = newStore(settings, pullSecrets{clients.Kubernetes}, log)
 	a.cache = newCacheKeeper(a.store, log)
 	manifests := applier.New(applier.Options{
 		Clients:   clients,
@@ -88,6 +82,16 @@ func connect(settings config.Agent) (*kube.Clients, error) {
 	return kube.New(cfg)
 }
 
+// newStore is where artifacts come from. No request is made.
+func newStore(settings config.Agent, secrets pullSecrets, log *zap.Logger) *artifact.Store {
+	return artifact.New(artifact.Options{
+		CacheDir:    settings.CacheDir,
+		Credentials: secrets.keychain,
+		UserAgent:   "towline/" + version,
+		Log:         log,
+	})
+}
+
 // news hands what the poller learns to those who need it.
 type news struct {
 	scheduler *schedule.Scheduler
@@ -114,21 +118,26 @@ func sameArtifact(a, b deploy.Source) bool {
 
 // adopt makes a good config the one in force. Entries that are equal to what runs are left alone by the rooms.
 func (a *agent) adopt(cfg *config.Config) {
+	wanted := make(map[deploy.Name]deploy.Source, len(cfg.Sources))
+	for _, s := range cfg.Sources {
+		wanted[s.Name] = s
+	}
+	var gone []deploy.Name
 	if a.current != nil {
 		for _, old := range a.current.Sources {
-			if !slices.ContainsFunc(cfg.Sources, func(s deploy.Source) bool { return s.Name == old.Name && sameArtifact(s, old) }) {
+			s, stays := wanted[old.Name]
+			if !stays {
+				gone = append(gone, old.Name)
+			}
+			if !stays || !sameArtifact(s, old) {
 				a.scheduler.Unknown(old.Name) // before the poller hears of the new one, whose first revision must stay
 			}
 		}
 	}
-	a.cache.set(cfg.Sources)
+	a.cache.set(wanted)
 	a.poller.Set(cfg.Sources)
-	if a.current != nil {
-		for _, old := range a.current.Sources {
-			if !slices.ContainsFunc(cfg.Sources, func(s deploy.Source) bool { return s.Name == old.Name }) {
-				a.board.SourceGone(old.Name)
-			}
-		}
+	for _, name := range gone {
+		a.board.SourceGone(name) // after the poller's last word on it
 	}
 	a.current = cfg
 	a.scheduler.Set(cfg.Targets)

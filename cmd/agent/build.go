@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
-	"github.com/towline/towline/internal/artifact"
 	"github.com/towline/towline/internal/build"
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deploy"
@@ -66,7 +65,7 @@ func render(ctx context.Context, settings config.Agent, arg string) ([]*unstruct
 		}
 		credentials.client = clients.Kubernetes
 	}
-	store := artifact.New(artifact.Options{CacheDir: settings.CacheDir, Credentials: credentials.keychain, UserAgent: "towline/" + version})
+	store := newStore(settings, credentials, nil)
 	ctx, cancel := context.WithTimeout(ctx, source.Timeout)
 	defer cancel()
 	pin, err := store.Resolve(ctx, source)

@@ -29,16 +29,15 @@ func newCacheKeeper(store *artifact.Store, log *zap.Logger) *cacheKeeper {
 	return &cacheKeeper{store: store, log: log.Named("cache"), wake: make(chan struct{}, 1), held: map[deploy.Name][]deploy.Revision{}}
 }
 
-// set says which sources there are.
-func (k *cacheKeeper) set(sources []deploy.Source) {
+// set says which sources there are. The map is not changed afterwards.
+func (k *cacheKeeper) set(sources map[deploy.Name]deploy.Source) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	before := k.held
 	k.held = make(map[deploy.Name][]deploy.Revision, len(sources))
-	k.sources = make(map[deploy.Name]deploy.Source, len(sources))
-	for _, s := range sources {
-		k.sources[s.Name] = s
-		k.held[s.Name] = before[s.Name]
+	k.sources = sources
+	for name := range sources {
+		k.held[name] = before[name]
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/fatih/color"
 	"github.com/spf13/cobra"
@@ -75,7 +76,7 @@ func explanation(x status.Explanation, namespace string) string {
 		row("Needed by", n.Short(namespace))
 	}
 	if !t.Next.IsZero() {
-		row("Next attempt", "in "+duration(t.Next.Sub(now())))
+		row("Next attempt", "in "+duration(time.Until(t.Next)))
 	}
 	if len(t.Changes) > 0 {
 		b.WriteString("\nLast changes:\n")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -62,7 +63,7 @@ func (a *agent) reload(why string) error {
 		return err
 	}
 	if cfg.Hash == a.current.Hash {
-		a.board.ConfigLoaded(cfg.Hash, len(cfg.Sources), len(cfg.Targets), now())
+		a.board.ConfigLoaded(cfg.Hash, len(cfg.Sources), len(cfg.Targets), time.Now())
 		a.log.Debug("config read again, nothing changed", zap.String("why", why))
 		return nil
 	}

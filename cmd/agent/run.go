@@ -17,8 +17,6 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-func now() time.Time { return time.Now() }
-
 func newRun() *cobra.Command {
 	var once bool
 	c := &cobra.Command{

@@ -113,7 +113,7 @@ func ago(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return duration(now().Sub(t))
+	return duration(time.Since(t))
 }
 
 func duration(d time.Duration) string {
