@@ -18,52 +18,6 @@ type Meta struct {
 	Namespace string `json:"namespace,omitempty"`
 }
 
-// SourceSpec is an OCIRepository: where an artifact comes from.
-type SourceSpec struct {
-	// URL of the repository, oci://host[:port]/path, without tag or digest.
-	URL string `json:"url"`
-	// Ref selects the artifact: digest before semver before tag. Default: tag latest.
-	Ref *Ref `json:"ref,omitempty"`
-	// LayerSelector chooses the layer and what is done with it. Default: the first layer, extracted.
-	LayerSelector *LayerSelector `json:"layerSelector,omitempty"`
-	// Interval between polls, jittered by 5 %.
-	Interval metav1.Duration `json:"interval"`
-	// Timeout of one poll: resolve, pull and unpack together. Default: 60s.
-	Timeout *metav1.Duration `json:"timeout,omitempty"`
-	// SecretRef names a Secret of type kubernetes.io/dockerconfigjson in the entry's namespace.
-	SecretRef *LocalRef `json:"secretRef,omitempty"`
-	// Insecure allows plain HTTP.
-	Insecure bool `json:"insecure,omitempty"`
-	// Suspend stops polling.
-	Suspend bool `json:"suspend,omitempty"`
-}
-
-// Ref selects one artifact of a repository.
-type Ref struct {
-	// Tag to follow. Default: latest.
-	Tag string `json:"tag,omitempty"`
-	// Semver is a constraint over the tags, the highest match wins; pre-releases only with a -0 bound.
-	Semver string `json:"semver,omitempty"`
-	// SemverFilter is a Go regular expression that tags must match before they are compared.
-	SemverFilter string `json:"semverFilter,omitempty"`
-	// Digest, algorithm:hex; a pinned source is never polled.
-	Digest string `json:"digest,omitempty"`
-}
-
-// The operations of a LayerSelector.
-const (
-	OperationExtract = "extract"
-	OperationCopy    = "copy"
-)
-
-// LayerSelector chooses a layer of an artifact.
-type LayerSelector struct {
-	// MediaType of the layer: the first with exactly this type is taken.
-	MediaType string `json:"mediaType,omitempty"`
-	// Operation is extract (default: a tar+gzip is unpacked) or copy (the blob as it is: a chart archive).
-	Operation string `json:"operation,omitempty"`
-}
-
 // LocalRef names an object in the entry's own namespace.
 type LocalRef struct {
 	// Name of the object.
@@ -95,6 +49,9 @@ func (r *SourceRef) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*plain)(r))
 }
 
+// anyKind is an answer of ParseName that says: the text had no kind.
+const anyKind Kind = "-"
+
 // DependsOn names a target that has to be Ready first. In YAML it is a name (of the same kind), kind/name, kind/namespace/name, or an object.
 type DependsOn struct {
 	// Kind of the target: Kustomization or HelmRelease. Default: the entry's own kind.
@@ -109,12 +66,11 @@ type DependsOn struct {
 func (d *DependsOn) UnmarshalJSON(b []byte) error {
 	var s string
 	if json.Unmarshal(b, &s) == nil {
-		const none Kind = "-" // an answer of ParseName that says: the text had no kind
-		n, err := ParseName(s, none, "")
+		n, err := ParseName(s, anyKind, "")
 		if err != nil {
 			return err
 		}
-		if n.Kind == none {
+		if n.Kind == anyKind {
 			n.Kind = ""
 		}
 		*d = DependsOn{Kind: n.Kind, Name: n.Name, Namespace: n.Namespace}

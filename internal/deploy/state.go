@@ -6,6 +6,9 @@ import "time"
 type Pin struct {
 	Ref    string
 	Digest string // algorithm:hex
+	// Policy is a hash of what the source's signatures are checked with: keys, identities, roots. Empty where nothing is demanded. A pin with another policy has to be
+	// fetched again, although nothing may have to be pulled for it.
+	Policy string
 }
 
 // Work is what one attempt is for.
@@ -57,8 +60,14 @@ type SourceState struct {
 	Digest    string `json:"digest,omitempty"`
 	Suspended bool   `json:"suspended,omitempty"`
 	Ready     bool   `json:"ready"`
+	// VerifiedBy says what vouched for the revision.
+	VerifiedBy string `json:"verifiedBy,omitempty"`
+	// Cached says that the revision came from the disk, and that the source itself has not been reached since the start.
+	Cached bool `json:"cached,omitempty"`
 	// Failures in a row.
-	Failures int       `json:"failures,omitempty"`
+	Failures int `json:"failures,omitempty"`
+	// Reason is one word for Message: one of the Source… reasons.
+	Reason   string    `json:"reason,omitempty"`
 	Message  string    `json:"message,omitempty"`
 	LastPoll time.Time `json:"lastPoll,omitzero"`
 	NextPoll time.Time `json:"nextPoll,omitzero"`
