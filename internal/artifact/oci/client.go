@@ -51,6 +51,10 @@ type Access struct {
 	Owner string
 	// Login looks the credentials up.
 	Login func(context.Context) (authn.Authenticator, error)
+	// Route looks up how to get there, whenever the credentials are looked up; nil is the zero Route.
+	Route func(context.Context) (Route, error)
+	// Changed is a cheap fingerprint of what Login and Route read (the times of files); another value makes both be read again before the next request. It may be nil.
+	Changed func() string
 }
 
 // sessionKey names a session; the number of sessions is bounded by what the config names.

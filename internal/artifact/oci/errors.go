@@ -20,6 +20,7 @@ var (
 	ErrRateLimited  = errors.New("rate limited")
 	ErrUnavailable  = errors.New("registry unavailable") // it answered 5xx
 	ErrNetwork      = errors.New("network error")        // no answer, or one that broke off
+	ErrClock        = errors.New("certificate not yet valid at this clock")
 )
 
 var errTooLong = errors.New("the answer is longer than a registry may send")
