@@ -99,6 +99,7 @@ func (e *notYet) Error() string { return e.err.Error() }
 type badContent struct{ err error }
 
 func (e *badContent) Error() string { return e.err.Error() }
+func (e *badContent) Unwrap() error { return e.err }
 
 func bad(format string, args ...any) error { return &badContent{fmt.Errorf(format, args...)} }
 

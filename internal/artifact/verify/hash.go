@@ -9,12 +9,25 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-// hash covers the whole material: an empty provider and cosign are the same, everything else counts byte for byte.
+// rules counts how often this package became stricter: artifacts that an older one accepted are verified again.
+const rules = 1
+
+// hash covers what the provider decides with, byte for byte, and nothing else.
 func hash(m Material) string {
-	if m.Provider == "" {
-		m.Provider = deploy.VerifyCosign
+	type decides struct {
+		Rules        int
+		Provider     string
+		Keys         map[string][]byte     `json:",omitempty"`
+		Identities   []deploy.OIDCIdentity `json:",omitempty"`
+		TrustedRoot  []byte                `json:",omitempty"`
+		TrustPolicy  []byte                `json:",omitempty"`
+		Certificates map[string][]byte     `json:",omitempty"`
 	}
-	raw, err := json.Marshal(m) // maps come out in the order of their keys
+	d := decides{Rules: rules, Provider: deploy.VerifyCosign, Keys: m.Keys, Identities: m.Identities, TrustedRoot: m.TrustedRoot}
+	if m.Provider == deploy.VerifyNotation {
+		d = decides{Rules: rules, Provider: m.Provider, TrustPolicy: m.TrustPolicy, Certificates: m.Certificates}
+	}
+	raw, err := json.Marshal(d) // maps come out in the order of their keys
 	if err != nil {
 		panic(fmt.Errorf("marshal strings and bytes: %w", err)) // cannot fail
 	}

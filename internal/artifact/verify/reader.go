@@ -22,7 +22,7 @@ type reader struct {
 	notes   Evidence
 }
 
-// begin starts with the next signature; the keep function of the last one is forgotten.
+// begin starts with the next signature.
 func (r *reader) begin() { r.notes = Evidence{} }
 
 func (r *reader) evidence() (*Evidence, error) {
@@ -74,11 +74,16 @@ func (r *reader) manifest(ctx context.Context, digest string) ([]byte, error) {
 	if err := matches(raw, h); err != nil {
 		return nil, err
 	}
+	r.keep(digest, raw)
+	return raw, nil
+}
+
+// keep notes a manifest that was read before.
+func (r *reader) keep(digest string, raw []byte) {
 	if r.notes.Manifests == nil {
 		r.notes.Manifests = map[string][]byte{}
 	}
 	r.notes.Manifests[digest] = raw
-	return raw, nil
 }
 
 func (r *reader) blob(ctx context.Context, d v1.Descriptor) ([]byte, error) {
