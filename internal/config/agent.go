@@ -17,6 +17,12 @@ type agentSection struct {
 	Context string `json:"context,omitempty"`
 	// CacheDir keeps artifacts; it may be deleted while the agent is stopped. Default: $CACHE_DIRECTORY, else /var/cache/towline.
 	CacheDir string `json:"cacheDir,omitempty"`
+	// CacheSize is what the artifacts in cacheDir may take on the disk together, at least 16Mi; what is in use is kept whatever it takes. Default: 1Gi.
+	CacheSize string `json:"cacheSize,omitempty"`
+	// Limits bound a single artifact: a larger one is refused.
+	Limits *limitsSection `json:"limits,omitempty"`
+	// ClusterName is how alerts name this cluster. Default: alerts name none.
+	ClusterName string `json:"clusterName,omitempty"`
 	// Listen is the host:port of health, metrics, status API and web page; empty turns them off. Default: 127.0.0.1:9797.
 	Listen string `json:"listen,omitempty"`
 	// Socket is the unix socket that commands reach the agent by. Default: $RUNTIME_DIRECTORY/towline.sock, else /run/towline/towline.sock.
@@ -29,6 +35,16 @@ type agentSection struct {
 	Concurrency *concurrencySection `json:"concurrency,omitempty"`
 	// ShutdownTimeout is how long running work may take to end after a signal. Default: 30s.
 	ShutdownTimeout *metav1.Duration `json:"shutdownTimeout,omitempty"`
+}
+
+// limitsSection is agent.limits in a file.
+type limitsSection struct {
+	// Compressed is how large an artifact may be as it is pulled: its layer, in bytes or as 64Mi. Default: 64Mi.
+	Compressed string `json:"compressed,omitempty"`
+	// Unpacked is how large its files may be together once they are unpacked. Default: 256Mi.
+	Unpacked string `json:"unpacked,omitempty"`
+	// Files is how many files and folders it may hold. Default: 20000.
+	Files int `json:"files,omitempty"`
 }
 
 // concurrencySection is agent.concurrency in a file.

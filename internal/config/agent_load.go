@@ -20,6 +20,11 @@ type Agent struct {
 	// Kubeconfig and Context may be empty: then the usual rules choose.
 	Kubeconfig, Context string
 	CacheDir            string
+	// CacheSize is what the artifacts on disk may take together, in bytes.
+	CacheSize int64
+	Limits    Limits
+	// ClusterName is how alerts name this cluster; empty: they name none.
+	ClusterName string
 	// Listen is host:port; empty: no server.
 	Listen string
 	// Socket is the path of the unix socket; empty: none.
@@ -35,6 +40,12 @@ type Agent struct {
 // Concurrency is how many targets of each kind may run at once, at least 1.
 type Concurrency struct{ Kustomizations, HelmReleases int }
 
+// Limits bound one artifact: Compressed and Unpacked in bytes, Files in entries of its archive.
+type Limits struct {
+	Compressed, Unpacked int64
+	Files                int
+}
+
 // AddFlags defines a flag for each setting, or only those that are named.
 func AddFlags(flags *pflag.FlagSet, only ...string) {
 	for _, s := range settings {
@@ -47,6 +58,8 @@ func AddFlags(flags *pflag.FlagSet, only ...string) {
 			flags.String(s.flag, v, usage)
 		case int:
 			flags.Int(s.flag, v, usage)
+		case size:
+			flags.String(s.flag, v.String(), usage)
 		case time.Duration:
 			flags.Duration(s.flag, v, usage)
 		}
@@ -144,15 +157,23 @@ func agentOf(v *viper.Viper) Agent {
 		values[s.key] = parsed
 	}
 	text := func(key string) string { return values[key].(string) }
+	bytes := func(key string) int64 { return int64(values[key].(size)) }
 	return Agent{
 		Config:     text("config"),
 		Kubeconfig: text("kubeconfig"),
 		Context:    text("context"),
 		CacheDir:   text("cacheDir"),
-		Listen:     text("listen"),
-		Socket:     text("socket"),
-		LogLevel:   text("logLevel"),
-		LogFormat:  text("logFormat"),
+		CacheSize:  bytes("cacheSize"),
+		Limits: Limits{
+			Compressed: bytes("limits.compressed"),
+			Unpacked:   bytes("limits.unpacked"),
+			Files:      values["limits.files"].(int),
+		},
+		ClusterName: text("clusterName"),
+		Listen:      text("listen"),
+		Socket:      text("socket"),
+		LogLevel:    text("logLevel"),
+		LogFormat:   text("logFormat"),
 		Concurrency: Concurrency{
 			Kustomizations: values["concurrency.kustomizations"].(int),
 			HelmReleases:   values["concurrency.helmReleases"].(int),

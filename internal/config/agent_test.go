@@ -48,6 +48,7 @@ func TestSettingsHaveDefaults(t *testing.T) {
 	clearEnv(t)
 	want := Agent{
 		Config: filepath.Join(t.TempDir(), "missing.yaml"), CacheDir: "/var/cache/towline", Listen: "127.0.0.1:9797", Socket: "/run/towline/towline.sock",
+		CacheSize: 1 << 30, Limits: Limits{Compressed: 64 << 20, Unpacked: 256 << 20, Files: 20_000},
 		LogLevel: "info", LogFormat: "json", Concurrency: Concurrency{Kustomizations: 4, HelmReleases: 3}, ShutdownTimeout: 30 * time.Second,
 	}
 	got, err := LoadAgent(flagsWith(t, "--config", want.Config))
@@ -86,6 +87,11 @@ func TestFlagsBeatTheEnvironmentThatBeatsTheFileThatBeatsTheDefault(t *testing.T
 		"kubeconfig":                 {"kubeconfig: /f", "/e", "/a", func(a Agent) any { return a.Kubeconfig }, "/f", "/e", "/a"},
 		"context":                    {"context: f", "e", "a", func(a Agent) any { return a.Context }, "f", "e", "a"},
 		"cache-dir":                  {"cacheDir: /f", "/e", "/a", func(a Agent) any { return a.CacheDir }, "/f", "/e", "/a"},
+		"cache-size":                 {"cacheSize: 1Gi", "512Mi", "100M", func(a Agent) any { return a.CacheSize }, int64(1 << 30), int64(512 << 20), int64(100_000_000)},
+		"limits-compressed":          {"limits: {compressed: 1Mi}", "2Mi", "3Mi", func(a Agent) any { return a.Limits.Compressed }, int64(1 << 20), int64(2 << 20), int64(3 << 20)},
+		"limits-unpacked":            {"limits: {unpacked: 1Mi}", "2Mi", "1048576", func(a Agent) any { return a.Limits.Unpacked }, int64(1 << 20), int64(2 << 20), int64(1 << 20)},
+		"limits-files":               {"limits: {files: 7}", "8", "9", func(a Agent) any { return a.Limits.Files }, 7, 8, 9},
+		"cluster-name":               {"clusterName: f", "e", "a", func(a Agent) any { return a.ClusterName }, "f", "e", "a"},
 		"listen":                     {"listen: ':1'", "", ":3", func(a Agent) any { return a.Listen }, ":1", "", ":3"},
 		"socket":                     {"socket: /f", "/e", "", func(a Agent) any { return a.Socket }, "/f", "/e", ""},
 		"log-level":                  {"logLevel: warn", "error", "debug", func(a Agent) any { return a.LogLevel }, "warn", "error", "debug"},
@@ -127,6 +133,10 @@ func TestSettingsAreChecked(t *testing.T) {
 		"a bad variable":                 {env: "TOWLINE_LISTEN", value: "here", want: `TOWLINE_LISTEN: "here" is not host:port: want something like 127.0.0.1:9797 or :9797`},
 		"a variable that is no number":   {env: "TOWLINE_CONCURRENCY_KUSTOMIZATIONS", value: "many", want: `TOWLINE_CONCURRENCY_KUSTOMIZATIONS: want a whole number, got "many"`},
 		"a variable that is no duration": {env: "TOWLINE_SHUTDOWN_TIMEOUT", value: "30", want: `TOWLINE_SHUTDOWN_TIMEOUT: want a duration such as 30s or 5m, got "30"`},
+		"a variable that is no size":     {env: "TOWLINE_CACHE_SIZE", value: "1 GB", want: `TOWLINE_CACHE_SIZE: want a size such as 512Mi or 2Gi, got "1 GB"`},
+		"a cache that is too small":      {args: []string{"--cache-size=15Mi"}, want: "--cache-size: 15Mi is too small: want at least 16Mi"},
+		"a limit of nothing":             {args: []string{"--limits-compressed=0", "--limits-unpacked=-1", "--limits-files=0"}, want: "--limits-compressed: 0 is too small: want at least 1Ki\n--limits-unpacked: -1 is too small: want at least 1Ki\n--limits-files: 0 is too small: want at least 1"},
+		"a cluster's name on two lines":  {args: []string{"--cluster-name=a\nb"}, want: `--cluster-name: "a\nb" has characters that cannot be printed`},
 		"an unknown key":                 {file: "\n\nagent:\n  cachedir: /x\n", want: "config.yaml:4: agent: cachedir: unknown key: did you mean cacheDir?"},
 		"a file that is not YAML":        {file: "agent: {\n", want: "config.yaml:3: not valid YAML: did not find expected ',' or '}'"},
 		"all of it":                      {file: "agent: {logLevel: x}\n", args: []string{"--concurrency-helm-releases=0"}, want: "config.yaml:1: agent: logLevel: \"x\" is not one of debug, info, warn, error\n--concurrency-helm-releases: 0 is too small: want at least 1"},
@@ -144,7 +154,7 @@ func TestSettingsAreChecked(t *testing.T) {
 			if diff := cmp.Diff(c.want, strings.ReplaceAll(err.Error(), filepath.Dir(file)+"/", "")); diff != "" {
 				t.Errorf("message (-want +got):\n%s", diff)
 			}
-			if got.Socket == "" || got.ShutdownTimeout == 0 {
+			if got.CacheSize == 0 || got.Socket == "" || got.ShutdownTimeout == 0 {
 				t.Errorf("the settings are not filled: %+v", got)
 			}
 		})
@@ -174,7 +184,8 @@ func TestExampleShowsTheDefaultsOfTheSettings(t *testing.T) {
 	content, err := os.ReadFile(examplePath)
 	try(t, err)
 	for _, line := range []string{
-		"cacheDir: " + defaults.CacheDir, "listen: " + defaults.Listen, "socket: " + defaults.Socket, "logLevel: " + defaults.LogLevel,
+		"cacheDir: " + defaults.CacheDir, "cacheSize: " + size(defaults.CacheSize).String(),
+		"compressed: " + size(defaults.Limits.Compressed).String(), "unpacked: " + size(defaults.Limits.Unpacked).String(), "files: 20000", "listen: " + defaults.Listen, "socket: " + defaults.Socket, "logLevel: " + defaults.LogLevel,
 		"logFormat: " + defaults.LogFormat, "kustomizations: 4", "helmReleases: 3", "shutdownTimeout: " + defaults.ShutdownTimeout.String(),
 	} {
 		if !strings.Contains(string(content), line) {

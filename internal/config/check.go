@@ -29,6 +29,8 @@ func (e *entry) check() {
 		e.checkSource(e.source)
 	case e.kustomization != nil:
 		e.checkKustomization(e.kustomization)
+	case e.sink != nil:
+		e.checkSink(e.sink)
 	default:
 		e.checkHelmRelease(e.helmRelease)
 	}
@@ -88,13 +90,13 @@ func (e *entry) oneOf(path, got string, allowed ...string) {
 	e.bad(path, "%q is not one of %s%s", got, strings.Join(allowed, ", "), hint)
 }
 
-// checkObjectName checks the name of a Secret.
+// checkSecretRef checks the name of a Secret.
 func (e *entry) checkSecretRef(path string, ref *deploy.LocalRef) {
 	if ref == nil {
 		return
 	}
 	if ref.Name == "" {
-		e.bad(path+".name", "is empty: want the name of a Secret in the entry's namespace")
+		e.emptyIfWritten(path+".name", "want the name of a Secret in the entry's namespace")
 	} else if len(validation.IsDNS1123Subdomain(ref.Name)) > 0 {
 		e.bad(path+".name", "%q is not the name of a Secret", ref.Name)
 	}

@@ -19,6 +19,8 @@ type Config struct {
 	Sources []deploy.Source
 	// Targets are the kustomizations and Helm releases together, ordered by name.
 	Targets []deploy.Target
+	// Sinks are where alerts go, ordered by name.
+	Sinks []deploy.Sink
 	// Hash changes exactly when something above does; comments, formatting and order in the files do not count.
 	Hash string
 }
@@ -45,20 +47,29 @@ func Load(path string) (*Config, error) {
 func (l *loader) config() *Config {
 	c := &Config{Namespace: l.namespace.text}
 	for _, e := range l.entries {
-		if e.kind == deploy.KindSource {
+		switch e.kind {
+		case deploy.KindSource:
 			c.Sources = append(c.Sources, e.asSource())
-		} else {
+		case kindSink:
+			c.Sinks = append(c.Sinks, e.asSink())
+		default:
 			c.Targets = append(c.Targets, e.asTarget())
 		}
 	}
 	slices.SortFunc(c.Sources, func(a, b deploy.Source) int { return a.Name.Compare(b.Name) })
 	slices.SortFunc(c.Targets, func(a, b deploy.Target) int { return a.Name.Compare(b.Name) })
+	slices.SortFunc(c.Sinks, func(a, b deploy.Sink) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Namespace, b.Namespace))
+	})
 	hashes := []string{c.Namespace}
 	for _, s := range c.Sources {
 		hashes = append(hashes, s.Name.String(), s.Hash)
 	}
 	for _, t := range c.Targets {
 		hashes = append(hashes, t.Name.String(), t.Hash)
+	}
+	for _, s := range c.Sinks {
+		hashes = append(hashes, deploy.Name{Kind: kindSink, Namespace: s.Namespace, Name: s.Name}.String(), s.Hash)
 	}
 	c.Hash = deploy.HashOf(hashes)
 	return c

@@ -25,6 +25,8 @@ func (e *entry) fillDefaults() {
 		fillSource(e.source)
 	case e.kustomization != nil:
 		fillKustomization(e.kustomization)
+	case e.sink != nil:
+		fill(&e.sink.EventSeverity, deploy.SeverityInfo)
 	default:
 		fillHelmRelease(e.helmRelease, e.name)
 	}
@@ -55,6 +57,10 @@ func fillSource(s *deploy.SourceSpec) {
 		s.LayerSelector = &deploy.LayerSelector{}
 	}
 	fill(&s.LayerSelector.Operation, deploy.OperationExtract)
+	fill(&s.Provider, deploy.ProviderGeneric)
+	if s.Verify != nil {
+		fill(&s.Verify.Provider, deploy.VerifyCosign)
+	}
 }
 
 func fillKustomization(k *deploy.KustomizationSpec) {
@@ -100,6 +106,11 @@ func (e *entry) asSource() deploy.Source {
 		Timeout:  e.source.Timeout.Duration,
 		Hash:     deploy.HashOf(e.source),
 	}
+}
+
+// asSink is the entry as the notifier takes it.
+func (e *entry) asSink() deploy.Sink {
+	return deploy.Sink{Name: e.name.Name, Namespace: e.name.Namespace, Spec: *e.sink, Hash: deploy.HashOf(e.sink)}
 }
 
 // asTarget is the entry as the scheduler takes it, references resolved.

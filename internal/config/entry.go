@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/towline/towline/internal/deploy"
 )
@@ -26,7 +28,16 @@ type helmReleaseEntry struct {
 	deploy.HelmReleaseSpec
 }
 
-// entry is one item of sources, kustomizations or helmReleases on its way to a deploy.Source or deploy.Target.
+// notifyEntry is an item of notify: the name, then Flux's Provider and Alert in one.
+type notifyEntry struct {
+	deploy.Meta
+	deploy.SinkSpec
+}
+
+// kindSink marks the entries of notify. They are no objects of Flux's, and nothing refers to them.
+const kindSink deploy.Kind = "notify"
+
+// entry is one item of sources, kustomizations, helmReleases or notify on its way to a deploy.Source, deploy.Target or deploy.Sink.
 type entry struct {
 	kind  deploy.Kind
 	place place
@@ -39,6 +50,7 @@ type entry struct {
 	source        *deploy.SourceSpec
 	kustomization *deploy.KustomizationSpec
 	helmRelease   *deploy.HelmReleaseSpec
+	sink          *deploy.SinkSpec
 
 	places map[string]place
 	wrong  map[string]bool
@@ -54,6 +66,7 @@ var lists = map[string]deploy.Kind{
 	"sources":        deploy.KindSource,
 	"kustomizations": deploy.KindKustomization,
 	"helmReleases":   deploy.KindHelmRelease,
+	"notify":         kindSink,
 }
 
 // readEntry decodes one item; nil if it is not a map at all.
@@ -72,11 +85,14 @@ func (l *loader) readEntry(kind deploy.Kind, key string, index int, v *value, bu
 	var s sourceEntry
 	var k kustomizationEntry
 	var h helmReleaseEntry
+	var n notifyEntry
 	switch kind {
 	case deploy.KindSource:
 		into = &s
 	case deploy.KindKustomization:
 		into = &k
+	case kindSink:
+		into = &n
 	default:
 		into = &h
 	}
@@ -96,6 +112,8 @@ func (l *loader) readEntry(kind deploy.Kind, key string, index int, v *value, bu
 		e.meta, e.source = s.Meta, &s.SourceSpec
 	case deploy.KindKustomization:
 		e.meta, e.kustomization = k.Meta, &k.KustomizationSpec
+	case kindSink:
+		e.meta, e.sink = n.Meta, &n.SinkSpec
 	default:
 		e.meta, e.helmRelease = h.Meta, &h.HelmReleaseSpec
 	}
@@ -122,6 +140,28 @@ func parentPath(path string) string {
 	}
 	return ""
 }
+
+// item is the path of an item of a list.
+func item(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
+
+// emptyIfWritten reports an empty text, unless the key is not there at all: that is a default, or reported already.
+func (e *entry) emptyIfWritten(path, want string) {
+	if _, written := e.places[path]; written {
+		e.bad(path, "is empty: %s", want)
+	}
+}
+
+// brokenBelow reports whether something at or below a path was found wrong and left out, so that what is missing there may be just that.
+func (e *entry) brokenBelow(path string) bool {
+	for p := range e.wrong {
+		if rest, below := strings.CutPrefix(p, path); below && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *entry) anyBroken(paths ...string) bool { return slices.ContainsFunc(paths, e.brokenBelow) }
 
 // bad reports a problem with a path of the entry, unless what stands there was found wrong before.
 func (e *entry) bad(path, format string, args ...any) {

@@ -25,6 +25,10 @@ func TestHostileFilesAreRefusedWithAShortMessage(t *testing.T) {
 		"merges of merges":           {"a0: &a0 {k0: 1}\n" + mergeChain(2000), "unknown key"},
 		"thousands of unknown names": {oneSource + "kustomizations:\n" + repeated(3000, "  - {name: a%d, sourceRef: apq}\n"), "did you mean source/app?"},
 		"a circle of thousands":      {oneSource + "kustomizations:\n" + ring(3000), "(2981 more)"},
+		"thousands of mirrors":       {"sources:\n- name: a\n  url: oci://r.io/a\n  interval: 1m\n  mirrors:\n" + strings.Repeat("  - oci://m.io/a\n", 50_000), "mirrors[1]: is listed twice"},
+		"thousands of event sources": {"notify:\n- name: a\n  type: generic\n  address: https://r.io\n  eventSources:\n" + repeated(50_000, "  - a%d\n"), "there is no a0"},
+		"a tag without end":          {"sources: [{name: a, url: oci://r.io/a, interval: 1m, ref: {tag: '" + strings.Repeat("x!", 1<<19) + "'}}]", "want at most 128 letters"},
+		"patterns without end":       {"sources: [{name: a, url: oci://r.io/a, interval: 1m, ignore: '" + strings.Repeat("[", 1<<20) + "'}]", "write \\[ for the character"},
 		"a syntax error far down":    {strings.Repeat("a: [1, 2, 3]\n", 40_000) + "\t: x", "config.yaml:40001: not valid YAML"},
 	} {
 		t.Run(name, func(t *testing.T) {

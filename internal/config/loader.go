@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -23,6 +24,8 @@ type document struct {
 	Kustomizations []kustomizationEntry `json:"kustomizations,omitempty"`
 	// HelmReleases install charts.
 	HelmReleases []helmReleaseEntry `json:"helmReleases,omitempty"`
+	// Notify lists where alerts go.
+	Notify []notifyEntry `json:"notify,omitempty"`
 }
 
 var documentKeys = fieldsOf(reflect.TypeFor[document]())
@@ -47,7 +50,7 @@ type loader struct {
 func newLoader() *loader { return &loader{} }
 
 func (l *loader) report(at place, text string) {
-	l.problems = append(l.problems, Problem{File: at.file, Line: at.line, Column: at.column, Message: text})
+	l.problems = append(l.problems, Problem{File: at.file, Line: at.line, Column: at.column, Message: shortened(text)})
 }
 
 // documents reads one file.
@@ -90,11 +93,18 @@ func (l *loader) read(docs []*value) {
 	}
 }
 
+// fluxNotification is the API group of Flux's Provider and Alert.
+const fluxNotification = "notification.toolkit.fluxcd.io/"
+
 // refuseKubernetes reports documents that have an apiVersion and a kind, with the key to use instead.
 func refuseKubernetes(doc *value, report func(place, string)) bool {
 	v, k := doc.get("apiVersion"), doc.get("kind")
 	if v == nil && k == nil {
 		return false
+	}
+	if v != nil && strings.HasPrefix(v.raw, fluxNotification) {
+		report(doc.place, "Flux's alerts are not read by this version: write an entry of notify, which is a Provider and an Alert in one")
+		return true
 	}
 	what := "a Kubernetes document"
 	if k != nil && k.kind == kindText {
@@ -106,7 +116,7 @@ func refuseKubernetes(doc *value, report func(place, string)) bool {
 			}
 		}
 	}
-	report(doc.place, what+" is not a config: the keys here are namespace, agent, sources, kustomizations, helmReleases; objects to apply belong into an artifact")
+	report(doc.place, what+" is not a config: the keys here are namespace, agent, sources, kustomizations, helmReleases, notify; objects to apply belong into an artifact")
 	return true
 }
 
@@ -120,7 +130,7 @@ func (l *loader) readKey(f field, budget *budget) {
 		l.readNamespace(f)
 	case "agent":
 		l.readAgent(f, budget)
-	case "sources", "kustomizations", "helmReleases":
+	case "sources", "kustomizations", "helmReleases", "notify":
 		if f.value.kind != kindList {
 			l.report(f.value.place, fmt.Sprintf("%s: want a list, got %s: each entry begins with - name:", f.key, f.value.kind))
 			return

@@ -24,6 +24,18 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Message)
 }
 
+// maxMessage is how long one message may be, in bytes: a value that is quoted in it may be of any length.
+const maxMessage = 600
+
+// shortened leaves out the middle of a message that is too long: what is wrong stands at its beginning, what to do at its end.
+func shortened(text string) string {
+	if len(text) <= maxMessage {
+		return text
+	}
+	const half = maxMessage / 2
+	return strings.ToValidUTF8(text[:half], "") + " (...) " + strings.ToValidUTF8(text[len(text)-half:], "")
+}
+
 // Error lists everything that is wrong with a config, ordered by file and line.
 type Error struct {
 	Problems []Problem

@@ -48,6 +48,8 @@ func (r *resolver) resolve() {
 		case e.helmRelease != nil:
 			r.source(e, "chartRef", &e.helmRelease.ChartRef)
 			r.dependencies(e, e.helmRelease.DependsOn)
+		case e.sink != nil:
+			r.eventSources(e)
 		}
 	}
 	r.cycles()
@@ -137,8 +139,14 @@ func (r *resolver) suggest(e *entry, missing deploy.Name, kinds ...deploy.Kind) 
 	if len(same) > 0 {
 		return fmt.Sprintf(": did you mean %s?", same[0])
 	}
-	if n := nearest(missing.Short(r.namespace), all); n != "" && similarNames(missing.Name, n) {
-		return fmt.Sprintf(": did you mean %s?", n)
+	if missing.Kind != "" {
+		kinds = []deploy.Kind{missing.Kind}
+	}
+	for _, k := range kinds { // a name of any kind may be meant as each
+		missing.Kind = k
+		if n := nearest(missing.Short(r.namespace), all); n != "" && similarNames(missing.Name, n) {
+			return fmt.Sprintf(": did you mean %s?", n)
+		}
 	}
 	const few = 8 // more names than this hide the message
 	if len(all) == 0 {

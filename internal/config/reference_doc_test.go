@@ -20,10 +20,12 @@ type section struct{ def, title string }
 
 var sections = []section{
 	{"", "The file"}, {"source", "sources[]"}, {"Ref", "ref"}, {"LayerSelector", "layerSelector"},
+	{"Verify", "verify"}, {"OIDCIdentity", "verify.matchOIDCIdentity[]"}, {"CredentialFiles", "credentialFiles"}, {"CertFiles", "certFiles"},
 	{"kustomization", "kustomizations[]"}, {"CommonMetadata", "commonMetadata"}, {"Patch", "patches[]"}, {"Selector", "patches[].target"}, {"Image", "images[]"},
 	{"helmRelease", "helmReleases[]"}, {"Install", "install"}, {"Upgrade", "upgrade"}, {"Uninstall", "uninstall"},
-	{"SourceRef", "sourceRef, chartRef"}, {"DependsOn", "dependsOn[]"}, {"LocalRef", "secretRef"},
-	{"agent", "agent"}, {"concurrency", "agent.concurrency"},
+	{"notify", "notify[]"}, {"EventSource", "eventSources[]"},
+	{"SourceRef", "sourceRef, chartRef"}, {"DependsOn", "dependsOn[]"}, {"LocalRef", "secretRef and the like"},
+	{"agent", "agent"}, {"concurrency", "agent.concurrency"}, {"limits", "agent.limits"},
 }
 
 // schemaNode is as much of a schema as the reference shows.

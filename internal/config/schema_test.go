@@ -93,6 +93,8 @@ func TestSchemaRefuses(t *testing.T) {
 		"a bare number as duration":  `{"kustomizations": [{"name": "a", "sourceRef": "b", "interval": 10}]}`,
 		"days as duration":           `{"kustomizations": [{"name": "a", "sourceRef": "b", "interval": "1d"}]}`,
 		"an unknown policy":          `{"helmReleases": [{"name": "a", "chartRef": "b", "install": {"crds": "Never"}}]}`,
+		"an unknown provider":        `{"sources": [{"name": "a", "url": "oci://r.io/a", "interval": "1m", "verify": {"provider": "gpg"}}]}`,
+		"an unknown type of alert":   `{"notify": [{"name": "a", "type": "slack", "address": "https://r.io"}]}`,
 		"values that are a list":     `{"helmReleases": [{"name": "a", "chartRef": "b", "values": []}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -212,7 +214,7 @@ func generate(t *testing.T) []byte {
 	}
 	s := r.ReflectFromType(reflect.TypeFor[document]())
 	s.Title = "Towline config"
-	for _, ref := range []reflect.Type{sourceRefType, dependsOnType} {
+	for _, ref := range []reflect.Type{sourceRefType, dependsOnType, eventSourceType} {
 		long := s.Definitions[ref.Name()]
 		s.Definitions[ref.Name()] = &generator.Schema{
 			Description: long.Description,
@@ -220,11 +222,28 @@ func generate(t *testing.T) []byte {
 		}
 		long.Description = ""
 	}
+	for field, words := range enums {
+		def, property, _ := strings.Cut(field, ".")
+		p, ok := s.Definitions[def].Properties.Get(property)
+		if !ok {
+			t.Fatalf("there is no %s", field)
+		}
+		p.Enum = words
+	}
 	b, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return append(b, '\n')
+}
+
+// enums are the texts that have to be one of a few words.
+var enums = map[string][]any{
+	"source.provider":         {deploy.ProviderGeneric, deploy.ProviderAWS, deploy.ProviderAzure, deploy.ProviderGCP},
+	"LayerSelector.operation": {deploy.OperationExtract, deploy.OperationCopy},
+	"Verify.provider":         {deploy.VerifyCosign, deploy.VerifyNotation},
+	"notify.type":             {deploy.SinkGeneric, deploy.SinkGenericHMAC, deploy.SinkShoutrrr},
+	"notify.eventSeverity":    {deploy.SeverityInfo, deploy.SeverityError},
 }
 
 // specialSchema describes the types whose JSON is not what their Go type looks like.

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // setting is one setting of the process: the same thing as a flag, an environment variable and a key of the agent section.
@@ -17,7 +18,7 @@ type setting struct {
 	key   string // in the agent section, dots for nesting
 	flag  string
 	usage string
-	// fallback is the default: a string, an int or a time.Duration, which is also the type.
+	// fallback is the default: a string, an int, a size or a time.Duration, which is also the type.
 	fallback func() any
 	// valid says what is wrong with a value of that type; nil allows all.
 	valid func(any) error
@@ -34,12 +35,17 @@ var settings = []setting{
 	{key: "kubeconfig", flag: "kubeconfig", usage: "kubeconfig `file` (default: in-cluster, else the usual places)", fallback: always("")},
 	{key: "context", flag: "context", usage: "`name` of the kubeconfig's context (default: its current one)", fallback: always("")},
 	{key: "cacheDir", flag: "cache-dir", usage: "`folder` that artifacts are kept in", fallback: defaultCacheDir, valid: notEmpty},
+	{key: "cacheSize", flag: "cache-size", usage: "`size` on disk that artifacts may take together", fallback: always(gibi), valid: atLeast(minCache)},
+	{key: "limits.compressed", flag: "limits-compressed", usage: "`size` of an artifact as it is pulled", fallback: always(64 * mebi), valid: atLeast(kibi)},
+	{key: "limits.unpacked", flag: "limits-unpacked", usage: "`size` of an artifact as it is unpacked", fallback: always(256 * mebi), valid: atLeast(kibi)},
+	{key: "limits.files", flag: "limits-files", usage: "`number` of files and folders in an artifact", fallback: always(20_000), valid: validCount},
+	{key: "clusterName", flag: "cluster-name", usage: "`name` of this cluster in alerts", fallback: always(""), valid: validClusterName},
 	{key: "listen", flag: "listen", usage: "`host:port` of health, metrics, status and web page; empty turns them off", fallback: always("127.0.0.1:9797"), valid: validListen},
 	{key: "socket", flag: "socket", usage: "unix socket `file` that commands reach the agent by; empty turns it off", fallback: defaultSocket, valid: validSocket},
 	{key: "logLevel", flag: "log-level", usage: "`level` of the log: debug, info, warn or error", fallback: always("info"), valid: validWord("debug", "info", "warn", "error")},
 	{key: "logFormat", flag: "log-format", usage: "`format` of the log: json or console", fallback: always("json"), valid: validWord("json", "console")},
-	{key: "concurrency.kustomizations", flag: "concurrency-kustomizations", usage: "`number` of kustomizations that run at once", fallback: always(4), valid: validConcurrency},
-	{key: "concurrency.helmReleases", flag: "concurrency-helm-releases", usage: "`number` of Helm releases that run at once", fallback: always(3), valid: validConcurrency},
+	{key: "concurrency.kustomizations", flag: "concurrency-kustomizations", usage: "`number` of kustomizations that run at once", fallback: always(4), valid: validCount},
+	{key: "concurrency.helmReleases", flag: "concurrency-helm-releases", usage: "`number` of Helm releases that run at once", fallback: always(3), valid: validCount},
 	{key: "shutdownTimeout", flag: "shutdown-timeout", usage: "`time` that running work may take to end after a signal", fallback: always(30 * time.Second), valid: validTimeout},
 }
 
@@ -75,6 +81,12 @@ func (s setting) parse(v any) (any, error) {
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			return nil, fmt.Errorf("want a whole number, got %q", text)
+		}
+		return n, nil
+	case size:
+		n, err := parseSize(text)
+		if err != nil {
+			return nil, err
 		}
 		return n, nil
 	case time.Duration:
@@ -136,7 +148,24 @@ func validWord(allowed ...string) func(any) error {
 	}
 }
 
-func validConcurrency(v any) error {
+// minCache leaves room for one small artifact and the next version of it. Below it the agent would pull at every poll.
+const minCache = 16 * mebi
+
+// maxClusterName is far more than any name and less than what breaks a chat message, in bytes.
+const maxClusterName = 253
+
+func validClusterName(v any) error {
+	name := v.(string)
+	if len(name) > maxClusterName {
+		return fmt.Errorf("the name has %d bytes: want at most %d", len(name), maxClusterName)
+	}
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Errorf("%q has characters that cannot be printed", name)
+	}
+	return nil
+}
+
+func validCount(v any) error {
 	if v.(int) < 1 {
 		return fmt.Errorf("%d is too small: want at least 1", v)
 	}

@@ -36,6 +36,8 @@ var (
 	valuesType    = reflect.TypeFor[deploy.Values]()
 	sourceRefType = reflect.TypeFor[deploy.SourceRef]()
 	dependsOnType = reflect.TypeFor[deploy.DependsOn]()
+	// eventSourceType has a short form like the two above.
+	eventSourceType = reflect.TypeFor[deploy.EventSource]()
 )
 
 // walker holds one value against a Go type and writes it as JSON that encoding/json decodes into that type without an error. What does not fit is
@@ -105,7 +107,7 @@ func (w *walker) value(v *value, t reflect.Type, path string, depth int) bool {
 			return w.bad(v.place, path, "want a map of Helm values, got %s", v.kind)
 		}
 		return w.free(v, depth)
-	case sourceRefType, dependsOnType:
+	case sourceRefType, dependsOnType, eventSourceType:
 		if v.kind == kindText {
 			return w.shortRef(v, t, path)
 		}
@@ -140,7 +142,11 @@ func (w *walker) scalar(v *value, t reflect.Type, path string) bool {
 		panic("config: no rule for " + t.String()) // a field of a new type in internal/deploy needs a rule here
 	}
 	if v.kind != want.kind {
-		return w.bad(v.place, path, "want %s, got %s%s", want.text, v.kind, hintQuotes(v, want.kind))
+		hint := hintQuotes(v, want.kind)
+		if mayBeSecret(path) {
+			hint = ""
+		}
+		return w.bad(v.place, path, "want %s, got %s%s", want.text, v.kind, hint)
 	}
 	if want.kind == kindInt {
 		if _, err := strconv.ParseInt(v.json, 10, 32); err != nil {
@@ -149,6 +155,11 @@ func (w *walker) scalar(v *value, t reflect.Type, path string) bool {
 	}
 	w.write(v.json)
 	return true
+}
+
+// mayBeSecret reports whether a secret may stand at a path, rightly or by mistake, so that messages do not repeat what does.
+func mayBeSecret(path string) bool {
+	return strings.HasPrefix(path, "credentialFiles.") || path == "address" || path == "addressFile" || path == "tokenFile"
 }
 
 // hintQuotes says what to do where a scalar became something else than what it looks like.
@@ -215,11 +226,19 @@ func (w *walker) list(v *value, t reflect.Type, path string, depth int) bool {
 			ok = w.value(item, t.Elem(), p, depth+1)
 		}
 		if !ok {
-			w.write("{}") // keeps the numbers of the others; the items of all lists are maps
+			w.write(emptyItem(t.Elem())) // keeps the numbers of the others
 		}
 	}
 	w.write("]")
 	return true
+}
+
+// emptyItem is what stands for an item that was left out: the items of all lists are maps or texts.
+func emptyItem(t reflect.Type) string {
+	if t.Kind() == reflect.String {
+		return `""`
+	}
+	return "{}"
 }
 
 // textMap writes a map of text to text, such as labels.

@@ -9,6 +9,16 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
+func TestAcceptedPaths(t *testing.T) {
+	for _, s := range []string{"oci-layout:///media/usb/podinfo.tar", "oci-layout:///media/usb/podinfo/", "file:///srv/manifests", "file:///srv/a b:c%20.yaml"} {
+		t.Run(s, func(t *testing.T) {
+			if said := urlProblem(s); said != "" {
+				t.Errorf("refused: %s", said)
+			}
+		})
+	}
+}
+
 // urlProblem is what checkURL says of a URL; empty if it is accepted.
 func urlProblem(s string) string {
 	var said []string
@@ -62,6 +72,17 @@ func TestRefusedURLs(t *testing.T) {
 		"OCI://r.io/app":                         "the scheme OCI is not read",
 		"docker://r.io/app":                      "the scheme docker is not read",
 		" oci://r.io/app":                        "is not read",
+		"oci-layuot:///usb":                      "the scheme oci-layuot is not read: did you mean oci-layout://?",
+		"oci-layout://usb/app":                   "the path is not absolute: want oci-layout:///path",
+		"oci-layout:///":                         "names the whole disk",
+		"oci-layout:///usb/../etc":               "write oci-layout:///etc",
+		"oci-layout:///usb/app.tar:v1":           "end the path with app.tar and move the tag to ref.tag",
+		"oci-layout:///usb/app@sha256:0":         "move it to ref.digest",
+		"file://localhost/srv":                   "the path is not absolute",
+		"file://.":                               "the path is not absolute",
+		"file:///srv\n/x":                        "has a line break",
+		"/srv/manifests":                         "has no scheme",
+		"user:p%ss@r.io/x?y://z":                 "has no scheme that is read",
 		"oci://r.io/" + strings.Repeat("a", 256): "the repository has 256 characters",
 	} {
 		t.Run(s, func(t *testing.T) {

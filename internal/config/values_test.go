@@ -149,6 +149,16 @@ helmReleases:
 			}
 		})
 	}
+	t.Run("changes with an alert, and no entry's does", func(t *testing.T) {
+		one := load(text + "notify: [{name: a, type: generic, address: https://r.io}]\n")
+		two := load(text + "notify: [{name: a, type: generic, address: https://r.io/2}]\n")
+		if one.Hash == base.Hash || one.Hash == two.Hash || one.Sinks[0].Hash == two.Sinks[0].Hash {
+			t.Error("the hash stayed")
+		}
+		if one.Targets[0].Hash != base.Targets[0].Hash || one.Sources[0].Hash != base.Sources[0].Hash {
+			t.Error("an entry's hash changed")
+		}
+	})
 	for name, other := range map[string]string{
 		"a value":     strings.Replace(text, "b: 1", "b: 2", 1),
 		"list order":  strings.Replace(text, "[1, 2]", "[2, 1]", 1),
@@ -252,6 +262,11 @@ func FuzzLoad(f *testing.F) {
 			}
 			if h := target.HelmRelease; h != nil && h.Values != nil && !json.Valid(json.RawMessage(h.Values)) {
 				t.Errorf("values are not JSON: %s", json.RawMessage(h.Values))
+			}
+		}
+		for _, sink := range c.Sinks {
+			if sink.Name == "" || sink.Namespace == "" || sink.Spec.Type == "" || sink.Spec.EventSeverity == "" || sink.Hash == "" {
+				t.Errorf("incomplete sink %+v", sink)
 			}
 		}
 		for _, source := range c.Sources {

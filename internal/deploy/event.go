@@ -43,23 +43,23 @@ type Sink struct {
 type SinkSpec struct {
 	// Type is generic (the event as JSON by HTTP POST), generic-hmac (the same, signed in the header X-Signature) or shoutrrr (a chat or mail service).
 	Type string `json:"type"`
-	// Address: an http or https URL, or for shoutrrr one of its service URLs, such as slack://… An address that holds a secret belongs into a Secret or a file.
+	// Address is an http or https URL, or for shoutrrr one of its service URLs, such as slack://… An address that holds a secret belongs into a Secret or a file.
 	Address string `json:"address,omitempty"`
 	// AddressFile is a file with the address, read again when it changes. A path that is not absolute is below $CREDENTIALS_DIRECTORY.
 	AddressFile string `json:"addressFile,omitempty"`
-	// SecretRef names a Secret with the keys address (beats the fields here), token (the key of generic-hmac, or a bearer token for generic).
+	// SecretRef names a Secret with the key address, or token (the key of generic-hmac, or a bearer token for generic), or both. They come before the fields here.
 	SecretRef *LocalRef `json:"secretRef,omitempty"`
 	// TokenFile is a file with the key of generic-hmac, or a bearer token for generic.
 	TokenFile string `json:"tokenFile,omitempty"`
 	// EventSeverity is info (everything; default) or error.
 	EventSeverity string `json:"eventSeverity,omitempty"`
-	// EventSources choose whose events are sent: each a name (of any kind), kind/name, kind/namespace/name, or an object. Default: all.
+	// EventSources choose whose events are sent: each a name (of any kind), kind/name, kind/namespace/name, or an object; * stands for all names. Default: everything.
 	EventSources []EventSource `json:"eventSources,omitempty"`
 	// InclusionList are Go regular expressions: a message must match one of them. Default: all do.
 	InclusionList []string `json:"inclusionList,omitempty"`
 	// ExclusionList are Go regular expressions: a message that matches one of them is left out.
 	ExclusionList []string `json:"exclusionList,omitempty"`
-	// EventMetadata is sent with every event.
+	// EventMetadata is sent with every event, such as the region.
 	EventMetadata map[string]string `json:"eventMetadata,omitempty"`
 	// Summary is sent with every event: what this agent is for.
 	Summary string `json:"summary,omitempty"`

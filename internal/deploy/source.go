@@ -18,9 +18,10 @@ type SourceSpec struct {
 	LayerSelector *LayerSelector `json:"layerSelector,omitempty"`
 	// Platform chooses from an index with several: os/arch[/variant]. Default: linux on this machine's architecture, then linux/amd64.
 	Platform string `json:"platform,omitempty"`
-	// Ignore drops files of an extracted layer: patterns of .gitignore, behind those of the artifact's .sourceignore files. Default: VCS and CI files, images, archives.
+	// Ignore drops files of an extracted layer: patterns as in .gitignore, one a line, that come behind those of the artifact's .sourceignore files. Default: VCS and CI
+	// files, images, archives.
 	Ignore *string `json:"ignore,omitempty"`
-	// AllowDowngrade lets semver follow to a version lower than the one before, such as when the highest tag was deleted.
+	// AllowDowngrade lets ref.semver follow to a version lower than the one before, such as when the highest tag was deleted. Default: false, the higher one is kept.
 	AllowDowngrade bool `json:"allowDowngrade,omitempty"`
 	// Interval between polls, jittered by 5 %.
 	Interval metav1.Duration `json:"interval"`
@@ -70,7 +71,7 @@ const (
 type LayerSelector struct {
 	// MediaType of the layer: the first with exactly this type is taken.
 	MediaType string `json:"mediaType,omitempty"`
-	// Operation is extract (default: a tar+gzip is unpacked) or copy (the blob as it is: a chart archive).
+	// Operation is extract (default: an archive is unpacked, a single manifest is taken as it is) or copy (the blob as it is: a chart archive).
 	Operation string `json:"operation,omitempty"`
 }
 
@@ -86,7 +87,7 @@ const (
 type CredentialFiles struct {
 	// DockerConfig is a file like ~/.docker/config.json.
 	DockerConfig string `json:"dockerConfig,omitempty"`
-	// Username is a file with the user's name.
+	// Username is a file with the user's name. It needs password.
 	Username string `json:"username,omitempty"`
 	// Password is a file with the password.
 	Password string `json:"password,omitempty"`
@@ -98,7 +99,7 @@ type CredentialFiles struct {
 type CertFiles struct {
 	// CA certificates that are trusted beside the system's.
 	CA string `json:"ca,omitempty"`
-	// Cert is the client's certificate.
+	// Cert is the client's certificate. It needs key.
 	Cert string `json:"cert,omitempty"`
 	// Key of the client's certificate.
 	Key string `json:"key,omitempty"`
@@ -114,7 +115,7 @@ const (
 type Verify struct {
 	// Provider is cosign (default) or notation.
 	Provider string `json:"provider,omitempty"`
-	// SecretRef names a Secret: for cosign with one or more keys that end .pub, for notation with trustpolicy.json and certificates that end .crt or .pem.
+	// SecretRef names a Secret: for cosign with public keys under names that end .pub, for notation with trustpolicy.json and certificates under names that end .crt or .pem.
 	SecretRef *LocalRef `json:"secretRef,omitempty"`
 	// Keys are PEM files of public keys (cosign): one that fits is enough.
 	Keys []string `json:"keys,omitempty"`
@@ -124,7 +125,7 @@ type Verify struct {
 	TrustedRoot string `json:"trustedRoot,omitempty"`
 	// TrustedRootSecretRef names a Secret with the key trusted_root.json.
 	TrustedRootSecretRef *LocalRef `json:"trustedRootSecretRef,omitempty"`
-	// TrustPolicy is a file trustpolicy.json (notation).
+	// TrustPolicy is a file trustpolicy.json (notation). It needs certificates.
 	TrustPolicy string `json:"trustPolicy,omitempty"`
 	// Certificates are PEM files of certificate authorities (notation).
 	Certificates []string `json:"certificates,omitempty"`
@@ -132,9 +133,9 @@ type Verify struct {
 
 // OIDCIdentity is a keyless signer.
 type OIDCIdentity struct {
-	// Issuer is a Go regular expression for the OIDC issuer.
+	// Issuer is a Go regular expression for the OIDC issuer. It may match anywhere: ^ and $ tie it to both ends.
 	Issuer string `json:"issuer"`
-	// Subject is a Go regular expression for the subject: a mail address or a workflow's URL.
+	// Subject is a Go regular expression for the subject: a mail address or a workflow's URL. It may match anywhere, too.
 	Subject string `json:"subject"`
 }
 
