@@ -1,11 +1,9 @@
-// Package store keeps artifacts on disk by digest: unpacked safely, written all or nothing, and compared with their digests before they are used.
+// Package store keeps artifacts on disk by digest: unpacked safely, written all or nothing, compared with their digests before they are used, and within a budget.
 package store
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,8 +11,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 const (
@@ -26,6 +22,8 @@ const (
 	modeMeta = 0o600
 	// PruneGrace keeps entries from Prune that were used a moment ago: whoever fetched one may not have said yet that it is needed.
 	PruneGrace = 10 * time.Minute
+	// touchEvery is how old an entry's time of use on disk may get before it is written again: flash memory wears, and evicting needs no better.
+	touchEvery = time.Hour
 )
 
 // Cache is a folder of entries. Safe for concurrent use, also by several processes.
@@ -33,265 +31,162 @@ type Cache struct {
 	dir    string
 	limits Limits
 
-	// mu guards the maps below.
+	// space lets one Put at a time look for room and take it. It is taken after an entry's lock; whoever has it never waits for another entry's.
+	space sync.Mutex
+
+	// mu guards what is below.
 	mu sync.Mutex
 	// used says when an entry was last handed out by this process. Such an entry was checked, and stays where it is.
-	used  map[string]time.Time
-	locks map[string]*sync.Mutex
+	used map[string]time.Time
+	// kept are the entries that the last Prune was told to keep; nil before the first.
+	kept  map[string]bool
+	locks map[string]*entryLock
 }
 
-// Open makes the folder if need be and removes what a killed process left half done.
+// entryLock is one entry's lock, and how many have it or wait for it.
+type entryLock struct {
+	mu sync.Mutex
+	n  int
+}
+
+// Open makes the folder if need be and removes what a killed process left half done. What cannot be removed, as on a disk that is read-only, is no error: what
+// is there can still be read.
 func Open(dir string, limits Limits) (*Cache, error) {
-	if err := os.MkdirAll(dir, modeCache); err != nil {
-		return nil, fmt.Errorf("open the artifact cache: %w", err)
-	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open the artifact cache: %w", err)
 	}
-	c := &Cache{dir: abs, limits: limits.withDefaults(), used: map[string]time.Time{}, locks: map[string]*sync.Mutex{}}
-	return c, c.clean()
+	c := &Cache{dir: abs, limits: limits.withDefaults(), used: map[string]time.Time{}, locks: map[string]*entryLock{}}
+	if err := c.makeDir(abs); err != nil {
+		return nil, fmt.Errorf("open the artifact cache: %w", err)
+	}
+	_ = c.clean() // Prune tries again, and says why not
+	return c, nil
 }
 
 // entryName is what EntryName makes.
 var entryName = regexp.MustCompile(`^sha(256|512)-[0-9a-f]{64,128}-[0-9a-f]+$`)
 
-// EntryName is where an artifact is kept: sha256-<hex of its digest>-<hash of how its layer was chosen>.
+// EntryName is where an artifact is kept: sha256-<hex of its digest>-<hash of how its layers were chosen and what is done with them>.
 func EntryName(digest, selector string) string {
 	return strings.ReplaceAll(digest, ":", "-") + "-" + selector
 }
 
-// Damage is told to the caller of Get when an entry could not be used any more and was removed or repaired.
+// checkName keeps a name from being a path to somewhere else.
+func checkName(name string) error {
+	if !entryName.MatchString(name) {
+		return fmt.Errorf("%.80q is not the name of an artifact in the cache", name)
+	}
+	return nil
+}
+
+// Damage is told to the caller of Get when something in an entry could not be used any more and was removed or repaired.
 type Damage struct {
-	Entry    string
-	Err      error
-	Repaired bool // from the blob in the entry: no registry was needed
+	Entry string
+	Err   error
+	// Repaired from the blobs in the entry: no registry was needed. An entry that Get returns without this lost its evidence only.
+	Repaired bool
 }
 
 // Get returns an entry; nil where there is none. The first time in a process it is compared with its digests. A damaged tree is unpacked again from its
-// blob; an entry that cannot be repaired is removed, and is then like one that was never there.
+// blobs; an entry that cannot be repaired is removed, and is then like one that was never there. Where a repair fails for the disk's sake (it is full, or
+// read-only), that is the error, and the entry stays.
 func (c *Cache) Get(name string) (*Entry, *Damage, error) {
+	if err := checkName(name); err != nil {
+		return nil, nil, err
+	}
 	defer c.lock(name)()
 	dir := filepath.Join(c.dir, name)
 	e, err := readEntry(dir)
 	if err == nil && !c.isUsed(name) {
-		err = e.check(dir)
+		err = e.check()
 	}
 	switch {
 	case err == nil:
+		damage := c.dropBadEvidence(name, e)
 		c.use(name)
-		return e, nil, nil
+		return e, damage, nil
 	case errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDamaged):
 		return nil, nil, nil
 	case !errors.Is(err, errDamaged):
 		return nil, nil, fmt.Errorf("read the artifact cache: %w", err)
 	}
 	damage := &Damage{Entry: name, Err: err}
-	if repaired := c.repair(name, e); repaired != nil {
-		damage.Repaired = true
-		return repaired, damage, nil
-	}
-	return nil, damage, c.remove(name)
-}
-
-// Item is what is put into the cache.
-type Item struct {
-	// Digest that the artifact is asked for by.
-	Digest string
-	// ManifestDigest and Manifest: the manifest as it was served, and checked.
-	ManifestDigest string
-	Manifest       []byte
-	Annotations    map[string]string
-	Layer          v1.Descriptor
-	// Copy keeps the layer as a file instead of extracting it.
-	Copy bool
-	// Pull writes the layer and fails unless it had the digest and size that Layer says.
-	Pull func(io.Writer) error
-}
-
-// Put writes an entry, or nothing. Where a sound one is there already, that one is returned and stays.
-func (c *Cache) Put(name string, item Item) (*Entry, error) {
-	tmp, release, err := c.temp()
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	e, err := c.write(tmp, item)
-	if err != nil {
-		return nil, err
-	}
-	defer c.lock(name)()
-	return c.publish(tmp, name, e)
-}
-
-// publish moves a finished entry to its place. The caller holds the entry's lock.
-func (c *Cache) publish(tmp, name string, e *Entry) (*Entry, error) {
-	dir := filepath.Join(c.dir, name)
-	if c.isUsed(name) {
-		if there, err := readEntry(dir); err == nil {
+	if e != nil && e.repairable() {
+		fresh, err := c.repair(e)
+		switch {
+		case err == nil:
+			damage.Repaired = true
+			_ = c.dropBadEvidence(name, fresh)
 			c.use(name)
-			return there, nil
+			return fresh, damage, nil
+		case ofSystem(err):
+			return nil, damage, c.explain(err)
 		}
+		damage.Err = errors.Join(damage.Err, err) // such as a limit that was lowered since
 	}
-	if err := c.remove(name); err != nil {
-		return nil, err
-	}
-	if err := os.Rename(tmp, dir); err != nil {
-		return nil, fmt.Errorf("write the artifact cache: %w", err)
-	}
-	if err := syncPath(c.dir); err != nil {
-		return nil, err
-	}
-	e.Dir = filepath.Join(dir, treeDir)
-	c.use(name)
-	return e, nil
+	return nil, damage, c.explain(c.remove(name))
 }
 
-// write fills a temporary folder. Blob, manifest and metadata are synced to disk; the unpacked files are not, for they can be made again from the blob, and
-// syncing thousands of them would take longer than everything else together.
-func (c *Cache) write(tmp string, item Item) (*Entry, error) {
-	if item.Layer.Size > c.limits.Compressed {
-		return nil, &LimitError{"the compressed size", c.limits.Compressed, "bytes"}
-	}
-	e := &Entry{Meta: Meta{
-		Version: metaVersion, Digest: item.Digest, Manifest: item.ManifestDigest, Layer: item.Layer, Annotations: item.Annotations,
-	}}
-	tree := filepath.Join(tmp, treeDir)
-	if err := os.Mkdir(tree, modeDir); err != nil {
-		return nil, fmt.Errorf("write the artifact cache: %w", err)
-	}
-	blob := filepath.Join(tmp, layerFile)
-	if item.Copy {
-		e.File = copiedFile
-		if strings.HasSuffix(string(item.Layer.MediaType), "tar+gzip") {
-			e.File = copiedTgz
-		}
-		blob = filepath.Join(tree, e.File)
-	}
-	if err := writeFile(blob, item.Pull); err != nil {
-		return nil, err
-	}
-	root, err := os.OpenRoot(tree)
-	if err != nil {
-		return nil, fmt.Errorf("write the artifact cache: %w", err)
-	}
-	defer func() { _ = root.Close() }()
-	if !item.Copy {
-		if err := unpackFile(blob, root, c.limits); err != nil {
-			return nil, err
-		}
-	}
-	if e.Tree, err = treeHash(root); err != nil {
-		return nil, fmt.Errorf("hash the unpacked artifact: %w", err)
-	}
-	meta, err := json.Marshal(e.Meta)
-	if err != nil {
-		return nil, fmt.Errorf("write the artifact cache: %w", err)
-	}
-	for name, content := range map[string][]byte{manifestFile: item.Manifest, metaFile: meta} {
-		err := writeFile(filepath.Join(tmp, name), func(w io.Writer) error { _, err := w.Write(content); return err })
-		if err != nil {
-			return nil, err
-		}
-	}
-	return e, errors.Join(syncPath(tree), syncPath(tmp))
-}
-
-// repair makes an entry again from its own blob; nil where that is not whole either. The caller holds the entry's lock.
-func (c *Cache) repair(name string, e *Entry) *Entry {
-	if e == nil || e.File != "" {
-		return nil
-	}
-	dir := filepath.Join(c.dir, name)
-	if fileIs(filepath.Join(dir, manifestFile), e.Manifest) != nil || fileIs(filepath.Join(dir, layerFile), e.Layer.Digest.String()) != nil {
-		return nil
-	}
-	manifest, err := os.ReadFile(filepath.Join(dir, manifestFile))
-	if err != nil {
-		return nil
-	}
-	tmp, release, err := c.temp()
-	if err != nil {
-		return nil
-	}
-	defer release()
-	fresh, err := c.write(tmp, Item{
-		Digest: e.Digest, ManifestDigest: e.Manifest, Manifest: manifest, Annotations: e.Annotations, Layer: e.Layer,
-		Pull: func(w io.Writer) error { return copyFile(w, filepath.Join(dir, layerFile)) },
-	})
-	if err != nil {
-		return nil
-	}
-	if fresh, err = c.publish(tmp, name, fresh); err != nil {
-		return nil
-	}
-	return fresh
-}
-
-// Prune removes every entry that is not among the kept folders (Entry.Dir) and was not used for PruneGrace. It returns how many it removed.
-func (c *Cache) Prune(keep []string) (int, error) {
-	kept := map[string]bool{}
-	for _, dir := range keep {
-		kept[filepath.Base(filepath.Dir(dir))] = true
-	}
-	entries, err := os.ReadDir(c.dir)
-	if err != nil {
-		return 0, fmt.Errorf("prune the artifact cache: %w", err)
-	}
-	n := 0
-	var errs []error
-	for _, d := range entries {
-		if !entryName.MatchString(d.Name()) || kept[d.Name()] {
-			continue // not ours to remove: somebody may have named the wrong folder
-		}
-		removed, err := c.pruneOne(d.Name())
-		errs = append(errs, err)
-		if removed {
-			n++
-		}
-	}
-	return n, errors.Join(errs...)
-}
-
-func (c *Cache) pruneOne(name string) (bool, error) {
-	defer c.lock(name)()
-	c.mu.Lock()
-	recent := time.Since(c.used[name]) < PruneGrace
-	c.mu.Unlock()
-	if recent {
-		return false, nil
-	}
-	err := c.remove(name)
-	return err == nil, err
-}
-
-// remove takes an entry away: first out of sight, so that a crash never leaves half of one.
+// remove takes an entry away: first out of sight, so that a crash never leaves half of one. It needs no room on the disk.
 func (c *Cache) remove(name string) error {
 	c.mu.Lock()
 	delete(c.used, name)
 	c.mu.Unlock()
-	tmp, release, err := c.temp()
-	if err != nil {
-		return err
+	away := filepath.Join(c.dir, tempName("old-"))
+	err := os.Rename(filepath.Join(c.dir, name), away)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	defer release()
-	err = os.Rename(filepath.Join(c.dir, name), filepath.Join(tmp, "old"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return fmt.Errorf("remove from the artifact cache: %w", err)
 	}
+	_ = os.RemoveAll(away) // what stays is removed by the next clean
 	return nil
 }
 
+// lock waits for an entry's lock.
 func (c *Cache) lock(name string) (unlock func()) {
+	l := c.entryLock(name)
+	l.mu.Lock()
+	return c.unlocker(name, l)
+}
+
+// tryLock is false where somebody else has the lock.
+func (c *Cache) tryLock(name string) (unlock func(), ok bool) {
+	l := c.entryLock(name)
+	if !l.mu.TryLock() {
+		c.dropLock(name, l)
+		return nil, false
+	}
+	return c.unlocker(name, l), true
+}
+
+func (c *Cache) entryLock(name string) *entryLock {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	l := c.locks[name]
 	if l == nil {
-		l = &sync.Mutex{}
+		l = &entryLock{}
 		c.locks[name] = l
 	}
-	c.mu.Unlock()
-	l.Lock()
-	return l.Unlock
+	l.n++
+	return l
+}
+
+func (c *Cache) unlocker(name string, l *entryLock) func() {
+	return func() {
+		l.mu.Unlock()
+		c.dropLock(name, l)
+	}
+}
+
+func (c *Cache) dropLock(name string, l *entryLock) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l.n--; l.n == 0 {
+		delete(c.locks, name)
+	}
 }
 
 func (c *Cache) isUsed(name string) bool {
@@ -301,8 +196,14 @@ func (c *Cache) isUsed(name string) bool {
 	return ok
 }
 
+// use notes that an entry is in use, in memory and now and then on disk, where the time only goes forward: a clock may start in 1970 at every boot.
 func (c *Cache) use(name string) {
+	now := time.Now()
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.used[name] = time.Now()
+	c.used[name] = now
+	c.mu.Unlock()
+	dir := filepath.Join(c.dir, name)
+	if info, err := os.Lstat(dir); err == nil && now.Sub(info.ModTime()) > touchEvery {
+		_ = os.Chtimes(dir, now, now) // on a disk that is read-only nothing is evicted either
+	}
 }

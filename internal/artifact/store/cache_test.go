@@ -6,10 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -30,8 +28,8 @@ func item(t testing.TB, layer []byte, mediaType string) (Item, *int) {
 	}
 	return Item{
 		Digest: mh.String(), ManifestDigest: mh.String(), Manifest: manifest, Annotations: map[string]string{"a": "b"},
-		Layer: v1.Descriptor{MediaType: types.MediaType(mediaType), Digest: lh, Size: n},
-		Pull: func(w io.Writer) error {
+		Layers: []v1.Descriptor{{MediaType: types.MediaType(mediaType), Digest: lh, Size: n}},
+		Pull: func(_ v1.Descriptor, w io.Writer) error {
 			pulls++
 			_, err := w.Write(layer)
 			return err
@@ -125,8 +123,8 @@ func TestCacheNoticesDamage(t *testing.T) {
 		{"a further file", write("tree/b.yaml", "b: 1"), false, true},
 		{"a file that became executable", func(dir string) error { return os.Chmod(filepath.Join(dir, "tree/a.yaml"), 0o755) }, false, true},
 		{"a missing tree", remove("tree"), false, true},
-		{"a changed blob", write("layer", "x"), false, false},
-		{"a missing blob", remove("layer"), false, false},
+		{"a changed blob", write("layer-0", "x"), false, false},
+		{"a missing blob", remove("layer-0"), false, false},
 		{"a changed manifest", write("manifest.json", "{}"), false, false},
 		{"metadata that was cut", write("artifact.json", `{"version":1,`), false, false},
 		{"missing metadata", remove("artifact.json"), false, false},
@@ -177,17 +175,32 @@ func TestCacheLeavesNothingHalfDone(t *testing.T) {
 		name string
 		item func(*Item)
 	}{
-		{"a pull that fails", func(it *Item) { it.Pull = func(io.Writer) error { return broken } }},
+		{"a pull that fails", func(it *Item) { it.Pull = func(v1.Descriptor, io.Writer) error { return broken } }},
 		{"a pull that fails on its way", func(it *Item) {
-			it.Pull = func(w io.Writer) error { _, _ = w.Write([]byte("half")); return broken }
+			it.Pull = func(_ v1.Descriptor, w io.Writer) error { _, _ = w.Write([]byte("half")); return broken }
 		}},
 		{"a hostile archive", func(it *Item) {
-			it.Pull = func(w io.Writer) error {
-				_, err := w.Write(pack(t, file("good", "x"), file("../bad", "x")))
-				return err
-			}
+			hostile, _ := item(t, pack(t, file("good", "x"), file("../bad", "x")), "application/x.tar")
+			*it = hostile
 		}},
-		{"a layer over the limit", func(it *Item) { it.Layer.Size = 1 << 40 }},
+		{"a layer with another digest", func(it *Item) {
+			it.Pull = func(l v1.Descriptor, w io.Writer) error { _, err := w.Write(make([]byte, l.Size)); return err }
+		}},
+		{"a layer that is too short", func(it *Item) {
+			it.Pull = func(l v1.Descriptor, w io.Writer) error { _, err := w.Write(make([]byte, l.Size-1)); return err }
+		}},
+		{"a layer that is too long, and nobody minds", func(it *Item) {
+			pull := it.Pull
+			it.Pull = func(l v1.Descriptor, w io.Writer) error { _ = pull(l, w); _, _ = w.Write([]byte{0}); return nil }
+		}},
+		{"a layer without a size", func(it *Item) { it.Layers[0].Size = -1 }},
+		{"a manifest with another digest", func(it *Item) { it.Manifest = []byte("{}") }},
+		{"no layer", func(it *Item) { it.Layers = nil }},
+		{"two layers to copy", func(it *Item) { it.Copy = true; it.Layers = append(it.Layers, it.Layers[0]) }},
+		{"a full disk", func(it *Item) {
+			it.Pull = func(v1.Descriptor, io.Writer) error { return os.WriteFile("/dev/full", []byte("x"), 0o600) }
+		}},
+		{"a layer over the limit", func(it *Item) { it.Layers[0].Size = 1 << 40 }},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -215,9 +228,9 @@ func TestCacheRemovesWhatAKilledProcessLeft(t *testing.T) {
 	}
 	it, _ := item(t, pack(t, file("a", "b")), "application/x.tar")
 	pull := it.Pull
-	it.Pull = func(w io.Writer) error { // another process starts while this one is writing
+	it.Pull = func(_ v1.Descriptor, w io.Writer) error { // another process starts while this one is writing
 		open(t, dir)
-		return pull(w)
+		return pull(v1.Descriptor{}, w)
 	}
 	put(t, busy, it)
 }
@@ -225,12 +238,12 @@ func TestCacheRemovesWhatAKilledProcessLeft(t *testing.T) {
 func TestCacheWritesOneEntryOnce(t *testing.T) {
 	c := open(t, t.TempDir())
 	it, _ := item(t, pack(t, file("a", "b")), "application/x.tar")
-	it.Pull = func(pull func(io.Writer) error) func(io.Writer) error {
+	it.Pull = func(pull func(v1.Descriptor, io.Writer) error) func(v1.Descriptor, io.Writer) error {
 		var mu sync.Mutex
-		return func(w io.Writer) error {
+		return func(_ v1.Descriptor, w io.Writer) error {
 			mu.Lock()
 			defer mu.Unlock()
-			return pull(w)
+			return pull(v1.Descriptor{}, w)
 		}
 	}(it.Pull)
 	_, first := put(t, c, it)
@@ -253,44 +266,5 @@ func TestCacheWritesOneEntryOnce(t *testing.T) {
 	}
 	if !os.SameFile(before, after) {
 		t.Error("a folder in use was replaced")
-	}
-}
-
-func TestCachePrunes(t *testing.T) {
-	dir := t.TempDir()
-	old := open(t, dir)
-	var kept, dropped *Entry
-	for _, sel := range []string{"aa", "bb"} {
-		it, _ := item(t, pack(t, file("a", sel)), "application/x.tar")
-		e, err := old.Put(EntryName(it.Digest, sel), it)
-		if err != nil {
-			t.Fatal(err)
-		}
-		kept, dropped = dropped, e
-	}
-	foreign := filepath.Join(dir, "photos")
-	if err := os.Mkdir(foreign, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := old.Prune(nil); n != 0 || err != nil {
-		t.Errorf("removed %d entries that were used a moment ago, %v", n, err)
-	}
-	for name := range old.used {
-		old.used[name] = time.Now().Add(-2 * PruneGrace)
-	}
-	if n, err := old.Prune([]string{kept.Dir}); n != 1 || err != nil {
-		t.Errorf("removed %d, %v; want 1", n, err)
-	}
-	if _, err := os.Stat(kept.Dir); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(dropped.Dir); err == nil {
-		t.Error("the other entry is still there")
-	}
-	if _, err := os.Stat(foreign); err != nil {
-		t.Errorf("something that is not ours was removed: %v", err)
-	}
-	if left := strings.Join(names(t, dir), " "); strings.Contains(left, tempPrefix) {
-		t.Errorf("left behind: %s", left)
 	}
 }

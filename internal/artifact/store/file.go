@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"syscall"
 )
 
-// writeFile makes a file, lets fill write it and syncs it to disk. An error of fill is returned as it is.
-func writeFile(path string, fill func(io.Writer) error) error {
+// fillFile makes a file, lets fill write it and syncs it to disk. An error of fill is returned as it is.
+func fillFile(path string, fill func(io.Writer) error) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, modeMeta)
 	if err != nil {
 		return fmt.Errorf("write the artifact cache: %w", err)
@@ -23,24 +26,14 @@ func writeFile(path string, fill func(io.Writer) error) error {
 	return nil
 }
 
-// unpackFile extracts an archive that is on disk.
-func unpackFile(path string, root *os.Root, limits Limits) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("read the artifact cache: %w", err)
-	}
-	defer func() { _ = f.Close() }() // only read
-	return Unpack(f, root, limits)
-}
-
-func copyFile(w io.Writer, path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }() // only read
-	_, err = io.Copy(w, f)
-	return err
+// writeFile makes a file with a content and syncs it to disk.
+func writeFile(path string, content []byte) error {
+	return fillFile(path, func(w io.Writer) error {
+		if _, err := w.Write(content); err != nil {
+			return fmt.Errorf("write the artifact cache: %w", err)
+		}
+		return nil
+	})
 }
 
 // syncPath makes a file or a folder's names durable.
@@ -53,4 +46,40 @@ func syncPath(path string) error {
 		return fmt.Errorf("write the artifact cache: %w", err)
 	}
 	return nil
+}
+
+// makeDir makes a folder and what it is in, where they are not there, and makes their names durable.
+func (c *Cache) makeDir(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	above := filepath.Dir(dir)
+	if above == dir {
+		return fmt.Errorf("%s is no folder", dir)
+	}
+	if err := c.makeDir(above); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, modeCache); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	_ = syncPath(above) // who may write there may not always read it
+	return nil
+}
+
+// explain adds to the disk's refusals what the user can do about them.
+func (c *Cache) explain(err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("the disk of the artifact cache %s is full: make room, or give the cache a smaller budget: %w", c.dir, err)
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("the disk of the artifact cache %s is read-only: %w", c.dir, err)
+	}
+	return err
+}
+
+// ofSystem is an error of the disk or the system: the artifact is not to blame.
+func ofSystem(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno)
 }

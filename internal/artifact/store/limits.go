@@ -2,7 +2,7 @@ package store
 
 import "fmt"
 
-// Limits bound what one artifact may cost. A zero field is its default.
+// Limits bound what one artifact may cost, and all together. A zero field is its default.
 type Limits struct {
 	// Compressed is the size of the layer as it is pulled, in bytes.
 	Compressed int64
@@ -12,6 +12,8 @@ type Limits struct {
 	Files int
 	// Depth is how many elements a path may have.
 	Depth int
+	// Cache is what all artifacts together may take on disk, in bytes: what is needed stays, what is not stays as long as there is room.
+	Cache int64
 }
 
 // Defaults: a hundred times what manifests and charts need, and still no danger to a small machine.
@@ -20,6 +22,7 @@ const (
 	defaultUnpacked   = 256 << 20
 	defaultFiles      = 20_000
 	defaultDepth      = 64
+	defaultCache      = 1 << 30
 )
 
 func (l Limits) withDefaults() Limits {
@@ -34,6 +37,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.Depth <= 0 {
 		l.Depth = defaultDepth
+	}
+	if l.Cache <= 0 {
+		l.Cache = defaultCache
 	}
 	return l
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 )
 
 // pack makes a tar.
@@ -58,6 +59,22 @@ func zip(t testing.TB, raw []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
+	if _, err := w.Write(raw); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func zstdOf(t testing.TB, raw []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := w.Write(raw); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +152,8 @@ func TestUnpack(t *testing.T) {
 		"a.yaml": "-rw-r--r-- a: 1", "bin/run": "-rwxr-xr-x #!", "locked": "-rwxr-xr-x x", "deep/er/b.yaml": "-rw-r--r-- b: 2",
 		"deep/a.yaml": "-> ../a.yaml", "shortcut": "-> deep/er", "twice": "-rw-r--r-- new",
 	}
-	for name, raw := range map[string][]byte{"tar": archive, "tar+gzip": zip(t, archive), "padded tar+gzip": zip(t, append(bytes.Clone(archive), make([]byte, 9000)...))} {
+	for name, raw := range map[string][]byte{"tar": archive, "tar+gzip": zip(t, archive), "tar+zstd": zstdOf(t, archive),
+		"tar+zstd in two frames": append(zstdOf(t, archive[:700]), zstdOf(t, archive[700:])...), "padded tar+gzip": zip(t, append(bytes.Clone(archive), make([]byte, 9000)...))} {
 		t.Run("takes "+name, func(t *testing.T) {
 			got, err := unpack(t, raw, Limits{})
 			if err != nil {
@@ -152,6 +170,9 @@ func TestUnpackRefuses(t *testing.T) {
 	good := zip(t, pack(t, file("a.yaml", "a: 1")))
 	broken := bytes.Clone(good)
 	broken[len(broken)-5] ^= 0xff // the checksum
+	zgood := zstdOf(t, pack(t, file("a.yaml", "a: 1")))
+	zbroken := bytes.Clone(zgood)
+	zbroken[len(zbroken)-1] ^= 0xff // the checksum
 	cases := []struct {
 		name, want string
 		raw        []byte
@@ -173,7 +194,16 @@ func TestUnpackRefuses(t *testing.T) {
 		{"a pipe", "only files", pack(t, special("pipe", tar.TypeFifo))},
 		{"nothing", "unexpected EOF", nil},
 		{"a text", "read the archive", []byte("this is not an archive")},
-		{"zstd", "zstd", []byte("\x28\xb5\x2f\xfd and so on")},
+		{"a zstd that is none", "read the archive", []byte("\x28\xb5\x2f\xfd and so on")},
+		{"a zstd that was cut", "unexpected EOF", zgood[:len(zgood)-6]},
+		{"a zstd with a wrong checksum", "CRC", zbroken},
+		{"a zstd with bytes behind it", "behind its end", append(bytes.Clone(zgood), "garbage"...)},
+		{"a zstd with a large window", "window", []byte("\x28\xb5\x2f\xfd\x00\x88\x01\x00\x00")},
+		{"a name that is too long", "the length of a path", pack(t, file(strings.Repeat("x/", 40)+strings.Repeat("y", 1000), "x"))},
+		{"an element that is too long", "file name too long", pack(t, file(strings.Repeat("y", 300), "x"))},
+		{"a link to a far place", "the length of a link's target", pack(t, symlink("l", strings.Repeat("./", 600)+"l"))},
+		{"a link in place of a folder", "file exists", pack(t, file("d/f", "x"), symlink("d", "e"))},
+		{"a link through a link", "is no folder", pack(t, file("e/f", "x"), symlink("d", "e"), symlink("d/l", "f"))},
 		{"a gzip that was cut", "unexpected EOF", good[:len(good)-12]},
 		{"a gzip with a wrong checksum", "checksum", broken},
 		{"a gzip with bytes behind it", "behind its end", append(bytes.Clone(good), "garbage"...)},
@@ -199,6 +229,9 @@ func TestUnpackKeepsItsLimits(t *testing.T) {
 	}{
 		{"one large file", "the unpacked size", Limits{Unpacked: 1<<20 - 1}, bomb},
 		{"many small files", "the unpacked size", Limits{Unpacked: 5}, pack(t, file("a", "123"), file("b", "456"))},
+		{"many headers that name no file", "the unpacked size", Limits{Unpacked: 1, Files: 1000}, zip(t, globals(t, 900, 8<<10))},
+		{"many headers that name no file, and are short", "the number of files", Limits{Files: 5}, pack(t, headers(10)...)},
+		{"many folders that are not named", "the number of files", Limits{Files: 10}, pack(t, file("a/b/c/d/e/f/1", ""), file("a/b/c/D/e/f/2", ""))},
 		{"too many files", "the number of files", Limits{Files: 1}, pack(t, file("a", ""), file("b", ""))},
 		{"a deep path", "the depth of a path", Limits{Depth: 3}, pack(t, file("a/b/c/d", ""))},
 	}
@@ -216,6 +249,24 @@ func TestUnpackKeepsItsLimits(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// headers are global headers, which name no file.
+func headers(n int) (all []entry) {
+	for range n {
+		all = append(all, entry{tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "abc"}}, ""})
+	}
+	return all
+}
+
+// globals is a tar with large global headers.
+func globals(t testing.TB, n, size int) []byte {
+	t.Helper()
+	all := headers(n)
+	for i := range all {
+		all[i].PAXRecords = map[string]string{"comment": strings.Repeat("x", size)}
+	}
+	return pack(t, all...)
 }
 
 // FuzzUnpack feeds archives that are nearly right. Whatever happens, nothing outside changes (unpack looks) and the limits hold.

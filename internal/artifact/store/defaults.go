@@ -1,0 +1,4 @@
+package store
+
+// WithDefaults fills the zero fields in.
+func (l Limits) WithDefaults() Limits { return l.withDefaults() }
