@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -18,12 +19,21 @@ var (
 	ErrNotFound     = errors.New("not found")
 	ErrUnauthorized = errors.New("unauthorized")
 	ErrRateLimited  = errors.New("rate limited")
-	ErrUnavailable  = errors.New("registry unavailable") // it answered 5xx
+	ErrUnavailable  = errors.New("registry unavailable") // it answered 5xx, or what no registry answers
 	ErrNetwork      = errors.New("network error")        // no answer, or one that broke off
-	ErrClock        = errors.New("certificate not yet valid at this clock")
+
+	// ErrClock is behind an ErrNetwork: the registry's certificate begins in the future.
+	ErrClock = errors.New("the certificate is not yet valid")
+	// ErrDigest is content other than what the digest names.
+	ErrDigest = errors.New("wrong digest")
+	// ErrRoute is certificates, a key or a proxy that cannot be used. Nothing was sent.
+	ErrRoute = errors.New("unusable certificates or proxy")
 )
 
 var errTooLong = errors.New("the answer is longer than a registry may send")
+
+// maxQuote is how much of a registry's own words an error repeats, in bytes.
+const maxQuote = 300
 
 // Error is a failed call: one of the sentinels above and what was behind it.
 type Error struct {
@@ -41,11 +51,32 @@ func (e *Error) Unwrap() []error { return []error{e.Kind, e.err} }
 // RetryAfter is how long the registry asked to be left alone, if it did.
 func (e *Error) RetryAfter() (time.Duration, bool) { return e.after, e.after > 0 }
 
-// loginError is a failure to look credentials up; it is no answer of a registry.
-type loginError struct{ err error }
+// loginError is a failure to look up credentials, certificates or a proxy; it is no answer of a registry.
+type loginError struct {
+	doing string
+	err   error
+}
 
-func (e *loginError) Error() string { return "look up credentials: " + e.err.Error() }
+func (e *loginError) Error() string { return e.doing + ": " + e.err.Error() }
 func (e *loginError) Unwrap() error { return e.err }
+
+// answerError is an answer that makes no sense.
+type answerError struct{ what string }
+
+func (e *answerError) Error() string { return e.what }
+
+// senseless is the error for an answer that is not what it should be: most often somebody else answers in the registry's place.
+func senseless(res *http.Response, is string) error {
+	kind := "without a type"
+	if t := res.Header.Get("Content-Type"); t != "" {
+		kind = "of type " + quote(t)
+	}
+	where := "the registry"
+	if res.Request != nil {
+		where = res.Request.Method + " " + bare(res.Request.URL)
+	}
+	return &answerError{fmt.Sprintf("the answer to %s, %s, is %s: a portal or a proxy may answer in the registry's place", where, kind, is)}
+}
 
 // classify gives an error its kind and takes out of it what may be secret: queries of URLs hold signatures.
 func classify(ctx context.Context, err error, t *terms, anonymous bool) error {
@@ -53,39 +84,76 @@ func classify(ctx context.Context, err error, t *terms, anonymous bool) error {
 		return nil
 	}
 	var login *loginError
-	var plain *plainHTTPError
+	var source *sourceError
 	switch {
-	case errors.As(err, &login):
+	case errors.As(err, &login), errors.As(err, &source):
 		return err
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.As(err, &plain):
-		return &Error{Kind: ErrNetwork, Anonymous: anonymous, err: withReason(redact(err), plain)}
 	}
-	out := &Error{err: redact(err), Anonymous: anonymous, after: time.Duration(t.after.Load())}
-	var answer *transport.Error
-	var request *url.Error
-	switch {
-	case errors.As(err, &answer):
-		switch code := answer.StatusCode; {
-		case code == http.StatusNotFound:
-			out.Kind = ErrNotFound
-		case code == http.StatusUnauthorized || code == http.StatusForbidden:
-			out.Kind = ErrUnauthorized
-		case code == http.StatusTooManyRequests:
-			out.Kind = ErrRateLimited
-		case code >= http.StatusInternalServerError:
-			out.Kind = ErrUnavailable
-		default:
-			return out.err
-		}
-		out.err = errors.New(describe(answer))
-	case errors.As(err, &request), errors.Is(err, io.ErrUnexpectedEOF):
-		out.Kind = ErrNetwork
-	default:
+	out := &Error{Anonymous: anonymous, after: time.Duration(t.after.Load())}
+	out.Kind, out.err = kind(err)
+	if out.Kind == nil {
 		return out.err
 	}
 	return out
+}
+
+// kind is the sentinel that an error belongs to, nil if none, and what to say.
+func kind(err error) (error, error) {
+	var plain *plainHTTPError
+	var proxy *proxyError
+	var token *tokenError
+	var answer *answerError
+	var request *url.Error
+	hint, isTLS := tlsFailure(err, time.Now())
+	refusal, isAnswer := asAnswer(err)
+	switch {
+	case errors.Is(err, ErrRoute), errors.Is(err, ErrDigest):
+		return sentinel(err, ErrRoute, ErrDigest), withoutPrefix(err, ErrRoute, ErrDigest)
+	case isTLS:
+		return ErrNetwork, fmt.Errorf("%w; %w", redact(err), hint)
+	case errors.As(err, &proxy) && proxy.status == http.StatusProxyAuthRequired:
+		return ErrUnauthorized, proxy
+	case errors.As(err, &proxy):
+		return ErrNetwork, proxy
+	case errors.As(err, &plain):
+		return ErrNetwork, withReason(redact(err), plain)
+	case errors.As(err, &token) && token.senseless():
+		return ErrUnavailable, token
+	case isAnswer:
+		if token != nil {
+			return answered(refusal.StatusCode), token
+		}
+		return answered(refusal.StatusCode), errors.New(describe(refusal))
+	case errors.As(err, &answer), errors.Is(err, errTooLong):
+		return ErrUnavailable, redact(err)
+	case errors.As(err, &request), errors.Is(err, io.ErrUnexpectedEOF):
+		return ErrNetwork, redact(err)
+	}
+	return nil, redact(err)
+}
+
+// answered is the kind of an answer with the status.
+func answered(status int) error {
+	switch {
+	case status == http.StatusNotFound:
+		return ErrNotFound
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return ErrUnauthorized
+	case status == http.StatusTooManyRequests:
+		return ErrRateLimited
+	case status >= http.StatusInternalServerError:
+		return ErrUnavailable
+	}
+	return nil
+}
+
+// asAnswer finds the answer behind an error. Of the two that come of trying HTTPS and HTTP, what HTTPS met decides where it met more than a refusal to speak it.
+func asAnswer(err error) (*transport.Error, bool) {
+	var answer *transport.Error
+	ok := errors.As(err, &answer)
+	return answer, ok
 }
 
 // withReason adds why plain HTTP was not tried to the failure of HTTPS, where the error does not say so already.
@@ -102,23 +170,77 @@ func describe(e *transport.Error) string {
 	if e.Request != nil {
 		s += " to " + e.Request.Method + " " + bare(e.Request.URL)
 	}
+	words := ""
 	for _, d := range e.Errors {
-		s += fmt.Sprintf(": %s: %s", d.Code, d.Message)
+		words += fmt.Sprintf(": %s: %s", d.Code, d.Message)
 	}
-	return s
+	return s + quote(words)
 }
+
+// quote is a registry's words as an error may repeat them: one line, not too long, without what URLs may hide.
+func quote(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+	if len(s) > maxQuote {
+		s = strings.ToValidUTF8(s[:maxQuote], "") + "…"
+	}
+	return scrub(s)
+}
+
+// anyURL finds URLs within text.
+var anyURL = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>]+`)
+
+// scrub takes credentials and queries out of the URLs in a text.
+func scrub(s string) string {
+	return anyURL.ReplaceAllStringFunc(s, func(raw string) string {
+		u, err := url.Parse(raw)
+		if err != nil {
+			return "(a URL)"
+		}
+		return bare(u)
+	})
+}
+
+// scrubbed is an error whose text was scrubbed; what is behind it stays.
+type scrubbed struct {
+	text string
+	err  error
+}
+
+func (e *scrubbed) Error() string { return e.text }
+func (e *scrubbed) Unwrap() error { return e.err }
 
 // redact takes credentials and queries out of the URLs that errors of net/http quote.
 func redact(err error) error {
+	text := err.Error()
 	var u *url.Error
-	if !errors.As(err, &u) {
-		return err
+	if errors.As(err, &u) {
+		where := scrub(u.URL)
+		if parsed, perr := url.Parse(u.URL); perr == nil && parsed.Host != "" {
+			where = bare(parsed)
+		}
+		text = fmt.Sprintf("%s %s: %v", u.Op, where, u.Err)
 	}
-	where := "the registry"
-	if parsed, perr := url.Parse(u.URL); perr == nil {
-		where = bare(parsed)
+	return &scrubbed{scrub(text), err}
+}
+
+// sentinel is the first of the sentinels that an error is.
+func sentinel(err error, all ...error) error {
+	for _, s := range all {
+		if errors.Is(err, s) {
+			return s
+		}
 	}
-	return fmt.Errorf("%s %s: %w", u.Op, where, u.Err)
+	return nil
+}
+
+// withoutPrefix is an error without the sentinel's words at its beginning: the kind says them already.
+func withoutPrefix(err error, all ...error) error {
+	return &scrubbed{strings.TrimPrefix(scrub(err.Error()), sentinel(err, all...).Error()+": "), err}
 }
 
 // bare is a URL without credentials, query and fragment.
@@ -126,23 +248,13 @@ func bare(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
-// refused reports whether the registry did not like the credentials.
-func refused(err error) bool {
-	var e *transport.Error
-	return errors.As(err, &e) && (e.StatusCode == http.StatusUnauthorized || e.StatusCode == http.StatusForbidden)
-}
-
-// headRefused reports whether a failed HEAD says something about HEAD itself: the method was not liked, or the answer lacked the digest. Everything else
-// would befall a GET as well.
-func headRefused(ctx context.Context, err error) bool {
-	var answer *transport.Error
-	if errors.As(err, &answer) {
-		switch answer.StatusCode {
-		case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotImplemented:
-			return true
-		}
+// stale reports whether a failure may come from credentials, certificates or a proxy that have been replaced since.
+func stale(err error) bool {
+	if err == nil {
 		return false
 	}
-	var request *url.Error
-	return ctx.Err() == nil && !errors.As(err, &request)
+	var proxy *proxyError
+	_, isTLS := tlsFailure(err, time.Now())
+	code := status(err)
+	return code == http.StatusUnauthorized || code == http.StatusForbidden || isTLS || errors.As(err, &proxy) && proxy.status == http.StatusProxyAuthRequired
 }

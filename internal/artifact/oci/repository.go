@@ -1,31 +1,31 @@
 package oci
 
 import (
-	"bytes"
 	"context"
-	"errors"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"hash"
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/partial"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Route is how to reach a registry and everything it sends us to: token services, places where blobs lie. The zero Route trusts the system's certificates and takes
-// the proxy from the environment.
-type Route struct {
-	// CA is PEM certificates that are trusted besides the system's.
-	CA []byte
-	// Cert and Key are PEM: what to show where a client certificate is asked for. Both or none.
-	Cert, Key []byte
-	// Proxy beats the environment; it may hold a user and a password.
-	Proxy *url.URL
-}
+const (
+	// tagsPerPage is asked for; some registries refuse more.
+	tagsPerPage = 1000
+	// maxPages ends a list whose pages never do. Registries that send only a hundred at a time reach 400 thousand tags.
+	maxPages = 4096
+)
+
+// manifestTypes are accepted as answers. A registry may answer 404 for what is not among them.
+var manifestTypes = http.Header{"Accept": {strings.Join([]string{
+	string(types.OCIManifestSchema1), string(types.OCIImageIndex), string(types.DockerManifestSchema2), string(types.DockerManifestList),
+}, ", ")}}
 
 // Repository is one repository at one registry. Safe for concurrent use; what is behind it (connections, logins) belongs to the Client.
 type Repository struct {
@@ -36,85 +36,201 @@ type Repository struct {
 // Repository is the place that an Access names. No request is made.
 func (c *Client) Repository(a Access) *Repository { return &Repository{client: c, access: a} }
 
+func (r *Repository) pull(ctx context.Context, call func(context.Context, *session) error) error {
+	return r.client.do(ctx, r.access, false, call)
+}
+
 // Digest is what a tag points to now. One HEAD; for a registry that refuses HEAD or does not send the digest, one GET.
 func (r *Repository) Digest(ctx context.Context, tag string) (string, error) {
-	return r.client.Digest(ctx, r.access, tag)
+	var digest string
+	err := r.pull(ctx, func(ctx context.Context, s *session) error {
+		if !s.headless.Load() {
+			var err error
+			if digest, err = s.head(ctx, tag); err != nil || digest != "" {
+				return err
+			}
+		}
+		raw, header, err := s.manifest(ctx, tag)
+		if err != nil {
+			return err
+		}
+		s.headless.Store(true)
+		digest, err = digestOf(raw, header.Get(headerDigest))
+		return err
+	})
+	return digest, err
+}
+
+// headerDigest is how registries name the digest of what they answer.
+const headerDigest = "Docker-Content-Digest"
+
+// head is the digest of a manifest, or nothing where a HEAD does not tell.
+func (s *session) head(ctx context.Context, reference string) (string, error) {
+	res, err := s.ask(ctx, http.MethodHead, s.url("manifests", reference), manifestTypes, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotImplemented)
+	if err != nil {
+		return "", err
+	}
+	h, err := v1.NewHash(res.Header.Get(headerDigest))
+	if err != nil || res.StatusCode != http.StatusOK {
+		return "", res.Body.Close()
+	}
+	return h.String(), res.Body.Close()
+}
+
+// manifest is what a tag or digest names, unchecked but for its being JSON: a page that says "log in here" is no manifest.
+func (s *session) manifest(ctx context.Context, reference string) ([]byte, http.Header, error) {
+	res, err := s.ask(ctx, http.MethodGet, s.url("manifests", reference), manifestTypes)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = res.Body.Close() }() // was read
+	raw, err := read(res, maxDocument)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !json.Valid(raw) {
+		return nil, nil, senseless(res, "no manifest")
+	}
+	return raw, res.Header, nil
+}
+
+// digestOf is the digest of a document with the algorithm of the one that the registry names. What the registry names is not believed: many name it wrongly.
+func digestOf(raw []byte, named string) (string, error) {
+	algorithm := "sha256"
+	if h, err := v1.NewHash(named); err == nil {
+		algorithm = h.Algorithm
+	}
+	sum, err := v1.Hasher(algorithm)
+	if err != nil {
+		return "", err
+	}
+	_, _ = sum.Write(raw) // a hash does not fail
+	return algorithm + ":" + hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // Tags lists every tag, page by page.
 func (r *Repository) Tags(ctx context.Context) ([]string, error) {
-	return r.client.Tags(ctx, r.access)
+	var tags []string
+	err := r.pull(ctx, func(ctx context.Context, s *session) error {
+		tags = nil
+		u := s.url("tags", "list")
+		u.RawQuery = fmt.Sprintf("n=%d", tagsPerPage)
+		return s.pages(ctx, u, nil, maxTags, func(res *http.Response, raw []byte) error {
+			var page struct {
+				Tags []string `json:"tags"`
+			}
+			if err := json.Unmarshal(raw, &page); err != nil {
+				return senseless(res, "no list of tags")
+			}
+			tags = append(tags, page.Tags...)
+			return nil
+		})
+	})
+	return tags, err
+}
+
+// pages reads a list whose pages lead on with a Link header (RFC 8288), of at most so many bytes.
+func (s *session) pages(ctx context.Context, u *url.URL, header http.Header, most int64, page func(*http.Response, []byte) error) error {
+	for range maxPages {
+		res, err := s.ask(ctx, http.MethodGet, u, header)
+		if err != nil {
+			return err
+		}
+		raw, err := read(res, most)
+		_ = res.Body.Close() // was read
+		if err == nil {
+			err = page(res, raw)
+		}
+		if err != nil {
+			return err
+		}
+		most -= int64(len(raw))
+		next, err := s.next(res)
+		if err != nil || next == nil {
+			return err
+		}
+		if next.String() == u.String() {
+			return senseless(res, "a page that leads to itself")
+		}
+		u = next
+	}
+	return errTooLong
+}
+
+// next is where the page says that the list goes on; nil at its end. It must be the registry itself.
+func (s *session) next(res *http.Response) (*url.URL, error) {
+	link, rest, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(res.Header.Get("Link")), "<"), ">")
+	if !ok || link == "" || strings.Contains(rest, "rel=") && !strings.Contains(rest, "next") {
+		return nil, nil
+	}
+	u, err := res.Request.URL.Parse(link)
+	if err != nil || !s.guard.owns(u) {
+		return nil, senseless(res, "a page that leads to another host")
+	}
+	return u, nil
 }
 
 // Manifest is the manifest or index with the digest, as the registry stores it. The bytes have that digest.
 func (r *Repository) Manifest(ctx context.Context, digest string) ([]byte, error) {
-	return r.client.Manifest(ctx, r.access, digest)
+	want, err := v1.NewHash(digest)
+	if err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	var raw []byte
+	err = r.pull(ctx, func(ctx context.Context, s *session) error {
+		var err error
+		if raw, _, err = s.manifest(ctx, digest); err != nil {
+			return err
+		}
+		got, err := digestOf(raw, want.String())
+		if err == nil && got != want.String() {
+			err = fmt.Errorf("%w: the registry's answer for manifest %s is %s", ErrDigest, want, got)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return raw, nil
 }
 
 // Blob writes the blob to w. The error says when what was written has another digest or size; what is in w is then worthless.
 func (r *Repository) Blob(ctx context.Context, want v1.Descriptor, w io.Writer) error {
-	return r.client.Blob(ctx, r.access, want, w)
-}
-
-// Referrers lists what names the digest as its subject: by the referrers API, and where there is none by the referrers tag.
-func (r *Repository) Referrers(ctx context.Context, digest string) ([]v1.Descriptor, error) {
-	var out []v1.Descriptor
-	err := r.client.do(ctx, r.access, func(ctx context.Context, s *session) error {
-		index, err := remote.Referrers(r.access.Repo.Digest(digest), s.options(ctx)...)
+	return r.pull(ctx, func(ctx context.Context, s *session) error {
+		sum, err := v1.Hasher(want.Digest.Algorithm)
+		if err != nil {
+			return fmt.Errorf("blob %s: %w", want.Digest, err)
+		}
+		res, err := s.ask(ctx, http.MethodGet, s.url("blobs", want.Digest.String()), http.Header{"Accept-Encoding": {"identity"}})
 		if err != nil {
 			return err
 		}
-		m, err := index.IndexManifest()
+		defer func() { _ = res.Body.Close() }() // was read
+		n, err := io.Copy(io.MultiWriter(w, sum), io.LimitReader(res.Body, want.Size+1))
 		if err != nil {
 			return err
 		}
-		out = m.Manifests
-		return nil
-	})
-	return out, err
-}
-
-// PutBlob uploads a blob, unless it is there already. open may be called more than once.
-func (r *Repository) PutBlob(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
-	return r.client.do(ctx, r.access, func(ctx context.Context, s *session) error {
-		layer, err := partial.CompressedToLayer(&upload{d, open})
-		if err != nil {
-			return err
-		}
-		return remote.WriteLayer(r.access.Repo, layer, s.options(ctx)...)
+		return check(want, n, sum)
 	})
 }
 
-// PutManifest stores a manifest under a tag or its digest.
-func (r *Repository) PutManifest(ctx context.Context, mediaType string, raw []byte, reference string) error {
-	var ref name.Reference = r.access.Repo.Tag(reference)
-	if h, err := v1.NewHash(reference); err == nil {
-		got, _, err := v1.SHA256(bytes.NewReader(raw))
-		if err != nil || got != h {
-			return errors.Join(err, fmt.Errorf("the manifest does not have the digest %s", h))
-		}
-		ref = r.access.Repo.Digest(reference)
+func check(want v1.Descriptor, n int64, sum hash.Hash) error {
+	if n != want.Size {
+		return fmt.Errorf("%w: blob %s has another size than the %d bytes that the manifest says", ErrDigest, want.Digest, want.Size)
 	}
-	return r.client.do(ctx, r.access, func(ctx context.Context, s *session) error {
-		return remote.Put(ref, manifest{mediaType, raw}, s.options(ctx)...)
-	})
+	if got := hex.EncodeToString(sum.Sum(nil)); got != want.Digest.Hex {
+		return fmt.Errorf("%w: the registry's answer for blob %s is %s:%s", ErrDigest, want.Digest, want.Digest.Algorithm, got)
+	}
+	return nil
 }
 
-type upload struct {
-	d    v1.Descriptor
-	open func() (io.ReadCloser, error)
+// missing reports whether the registry said that there is no such thing.
+func missing(err error) bool { return status(err) == http.StatusNotFound }
+
+// status is what the registry answered; 0 if it did not.
+func status(err error) int {
+	if answer, ok := asAnswer(err); ok {
+		return answer.StatusCode
+	}
+	return 0
 }
-
-func (u *upload) Digest() (v1.Hash, error)             { return u.d.Digest, nil }
-func (u *upload) Size() (int64, error)                 { return u.d.Size, nil }
-func (u *upload) MediaType() (types.MediaType, error)  { return u.d.MediaType, nil }
-func (u *upload) Compressed() (io.ReadCloser, error)   { return u.open() }
-func (m manifest) RawManifest() ([]byte, error)        { return m.raw, nil }
-func (m manifest) MediaType() (types.MediaType, error) { return types.MediaType(m.mediaType), nil }
-
-type manifest struct {
-	mediaType string
-	raw       []byte
-}
-
-var _ http.RoundTripper = (*gate)(nil)

@@ -79,17 +79,29 @@ func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
 	if res.StatusCode >= http.StatusBadRequest && t != nil {
 		t.after.Store(int64(retryAfter(res.Header.Get("Retry-After"), time.Now())))
 	}
-	if n := maxBody(req, res.StatusCode); n > 0 {
+	switch {
+	case res.StatusCode == http.StatusProxyAuthRequired: // no registry answers that: a proxy for plain HTTP does
+		_ = res.Body.Close() // of no use
+		return nil, &proxyError{host: "for " + req.URL.Host, status: res.StatusCode}
+	case res.StatusCode >= http.StatusBadRequest:
+		res.Body = &errorBody{io.LimitReader(res.Body, maxErrors), res.Body} // the status is what counts
+		return res, nil
+	}
+	if n := maxBody(req); n > 0 {
 		res.Body = &cappedBody{ReadCloser: res.Body, left: n}
 	}
 	return res, nil
 }
 
-// maxBody is how long an answer may be, in bytes; 0 for blobs, which are bounded where they are read, and for what a redirect led to: that has any path.
-func maxBody(req *http.Request, status int) int64 {
+// errorBody ends early instead of failing.
+type errorBody struct {
+	io.Reader
+	io.Closer
+}
+
+// maxBody is how long an answer may be, in bytes; 0 for blobs, and for what a redirect led to: that has any path. Both are bounded where they are read.
+func maxBody(req *http.Request) int64 {
 	switch {
-	case status >= http.StatusBadRequest:
-		return maxErrors
 	case req.Response != nil || strings.Contains(req.URL.Path, "/blobs/"):
 		return 0
 	case strings.HasSuffix(req.URL.Path, "/tags/list"):

@@ -1,0 +1,208 @@
+package oci
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+// maxRedirects is how often one request may be sent elsewhere: as net/http has it.
+const maxRedirects = 10
+
+// sessionKey names a session; the number of sessions is bounded by what the config names.
+type sessionKey struct {
+	repo, owner    string
+	insecure, push bool
+}
+
+// session is how one repository is talked to: where it is, on what route, and with what in hand.
+type session struct {
+	repo      name.Repository
+	guard     *guard
+	client    *http.Client
+	route     routeKey
+	material  [sha256.Size]byte // of credentials and route: changed ones make a new session
+	anonymous bool
+	lookedUp  atomic.Int64 // Unix nanoseconds
+	mark      atomic.Pointer[string]
+	// headless is set when the registry has shown that a HEAD does not tell it the digest.
+	headless atomic.Bool
+}
+
+// material is what Login and Route gave.
+type material struct {
+	conf  authn.AuthConfig
+	route Route
+	sum   [sha256.Size]byte
+	mark  string
+}
+
+// look reads credentials and route anew. The mark is taken first: what changes in between is read again next time.
+func look(ctx context.Context, a Access) (*material, error) {
+	m := &material{mark: a.mark()}
+	auth, err := a.Login(ctx)
+	if err != nil {
+		return nil, &loginError{"look up credentials", err}
+	}
+	conf, err := authn.Authorization(ctx, auth)
+	if err != nil {
+		return nil, &loginError{"look up credentials", err}
+	}
+	m.conf = *conf
+	if a.Route != nil {
+		if m.route, err = a.Route(ctx); err != nil {
+			return nil, &loginError{"look up certificates and proxy", err}
+		}
+	}
+	login, err := json.Marshal(conf)
+	if err != nil {
+		return nil, &loginError{"look up credentials", err}
+	}
+	route := m.route.key()
+	m.sum = sha256.Sum256(append(login, route[:]...))
+	return m, nil
+}
+
+func (a Access) mark() string {
+	if a.Changed == nil {
+		return ""
+	}
+	return a.Changed()
+}
+
+// session returns the session for the key, and whether its material was looked up just now.
+func (c *Client) session(ctx context.Context, key sessionKey, a Access) (*session, bool, error) {
+	c.mu.Lock()
+	s := c.sessions[key]
+	c.mu.Unlock()
+	if s != nil && *s.mark.Load() == a.mark() && time.Since(time.Unix(0, s.lookedUp.Load())) < loginAge {
+		return s, false, nil
+	}
+	m, err := look(ctx, a)
+	if err != nil {
+		return nil, true, err
+	}
+	if s != nil && s.material == m.sum {
+		s.looked(m)
+		return s, true, nil
+	}
+	s, err = c.login(ctx, key, a, m)
+	return s, true, err
+}
+
+// login makes a session and keeps it. With an error, the session says only whether there were credentials, and is not kept.
+func (c *Client) login(ctx context.Context, key sessionKey, a Access, m *material) (*session, error) {
+	s := &session{repo: a.Repo, material: m.sum, anonymous: m.conf == authn.AuthConfig{}, route: m.route.key()}
+	s.looked(m)
+	base, err := c.through(m.route)
+	if err != nil {
+		return s, err
+	}
+	challenge, err := transport.Ping(ctx, a.Repo.Registry, base)
+	if err != nil {
+		return s, err
+	}
+	scope := a.Repo.Scope(transport.PullScope)
+	if key.push {
+		scope = a.Repo.Scope(transport.PushScope)
+	}
+	s.guard = newGuard(base, a.Repo.Registry, m.conf, challenge, scope)
+	s.client = &http.Client{Transport: s.guard, CheckRedirect: func(req *http.Request, via []*http.Request) error {
+		if len(via) >= maxRedirects {
+			return fmt.Errorf("stopped after %d redirects", maxRedirects)
+		}
+		return mayLead(via[0].URL, req.URL)
+	}}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sessions[key] = s
+	c.closeUnused()
+	return s, nil
+}
+
+func (s *session) looked(m *material) {
+	s.mark.Store(&m.mark)
+	s.lookedUp.Store(time.Now().UnixNano())
+}
+
+func (c *Client) forget(key sessionKey, s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sessions[key] == s {
+		delete(c.sessions, key)
+	}
+}
+
+// mayLead keeps a registry from sending us to services of this machine or this network's link (clouds keep theirs there), unless it is there itself.
+func mayLead(from, to *url.URL) error {
+	ip := net.ParseIP(to.Hostname())
+	if from.Hostname() == to.Hostname() || loopback(from.Hostname()) || !loopback(to.Hostname()) && (ip == nil || !ip.IsLinkLocalUnicast() && !ip.IsUnspecified()) {
+		return nil
+	}
+	return fmt.Errorf("refused to follow the registry to %s: that is an address of this machine or its link", to.Host)
+}
+
+// url is a place in the repository's API (distribution spec, "Endpoints").
+func (s *session) url(parts ...string) *url.URL {
+	return &url.URL{Scheme: s.guard.scheme, Host: s.repo.RegistryStr(), Path: "/v2/" + s.repo.RepositoryStr() + "/" + strings.Join(parts, "/")}
+}
+
+// ask sends a request without a body and hands out the answer, whose body must be closed; statuses other than 200 and those named are a *transport.Error.
+func (s *session) ask(ctx context.Context, method string, u *url.URL, header http.Header, also ...int) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	return s.send(req, append(also, http.StatusOK)...)
+}
+
+func (s *session) send(req *http.Request, want ...int) (*http.Response, error) {
+	res, err := s.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := transport.CheckError(res, want...); err != nil {
+		return nil, errors.Join(err, res.Body.Close())
+	}
+	res.Body = &answerBody{ReadCloser: res.Body, from: req.Method + " " + bare(req.URL)}
+	return res, nil
+}
+
+// read is a whole body of at most so many bytes.
+func read(res *http.Response, most int64) ([]byte, error) {
+	raw, err := io.ReadAll(io.LimitReader(res.Body, most+1))
+	if err == nil && int64(len(raw)) > most {
+		err = errTooLong
+	}
+	return raw, err
+}
+
+// answerBody marks what fails while an answer is read as a failure of the network, and not of whoever it is written to.
+type answerBody struct {
+	io.ReadCloser
+	from string
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF && !errors.Is(err, errTooLong) { //nolint:errorlint // io.EOF is never wrapped
+		err = &url.Error{Op: "read the answer to", URL: b.from, Err: err}
+	}
+	return n, err
+}
