@@ -9,15 +9,13 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-// defaultConfig is where the config is looked for when nobody says; config.AddFlags has the same default.
-const defaultConfig = "/etc/towline/config.yaml"
-
 func newValidate() *cobra.Command {
 	return &cobra.Command{
 		Use:     "validate [PATH]",
 		GroupID: groupConfig,
 		Short:   "Check a config and list every problem in it",
-		Long: "Check a config file or folder (default " + defaultConfig + ") and list every problem with file, line and what to do.\n" +
+		Long: "Check a config file or folder and list every problem with file, line and what to do.\n" +
+			"Default: $TOWLINE_CONFIG, else /etc/towline/config.yaml, as the agent itself.\n" +
 			"Neither a registry nor a cluster is asked. Exit code 0: it is valid; 1: it is not.",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 1 {
@@ -26,9 +24,13 @@ func newValidate() *cobra.Command {
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			path := defaultConfig
+			var path string
 			if len(args) == 1 {
 				path = args[0]
+			} else {
+				// Nothing but the path counts here: Load says what is wrong with the settings in the file, and those of the environment are none of a config.
+				settings, _ := config.LoadAgent(nil)
+				path = settings.Config
 			}
 			cfg, err := config.Load(path)
 			if err != nil {
@@ -39,8 +41,12 @@ func newValidate() *cobra.Command {
 			for _, t := range cfg.Targets {
 				count[t.Name.Kind]++
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is valid: %s, %s, %s\n", path,
-				plural(len(cfg.Sources), "source"), plural(count[deploy.KindKustomization], "kustomization"), plural(count[deploy.KindHelmRelease], "helmRelease"))
+			alerts := ""
+			if n := len(cfg.Sinks); n > 0 {
+				alerts = ", " + plural(n, "alert")
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is valid: %s, %s, %s%s\n", path,
+				plural(len(cfg.Sources), "source"), plural(count[deploy.KindKustomization], "kustomization"), plural(count[deploy.KindHelmRelease], "helmRelease"), alerts)
 			return err
 		},
 	}

@@ -193,3 +193,17 @@ func TestExampleShowsTheDefaultsOfTheSettings(t *testing.T) {
 		}
 	}
 }
+
+func TestGuideListsEverySetting(t *testing.T) {
+	content, err := os.ReadFile("../../docs/operating.md")
+	try(t, err)
+	for _, s := range settings {
+		key := "`" + s.key + "`"
+		if s.key == "config" { // which a file cannot give
+			key = "–"
+		}
+		if row := "| `--" + s.flag + "` | `" + s.env() + "` | " + key + " | "; !strings.Contains(string(content), row) {
+			t.Errorf("docs/operating.md has no row that begins %s", row)
+		}
+	}
+}

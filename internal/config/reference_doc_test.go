@@ -24,7 +24,7 @@ var sections = []section{
 	{"kustomization", "kustomizations[]"}, {"CommonMetadata", "commonMetadata"}, {"Patch", "patches[]"}, {"Selector", "patches[].target"}, {"Image", "images[]"},
 	{"helmRelease", "helmReleases[]"}, {"Install", "install"}, {"Upgrade", "upgrade"}, {"Uninstall", "uninstall"},
 	{"notify", "notify[]"}, {"EventSource", "eventSources[]"},
-	{"SourceRef", "sourceRef, chartRef"}, {"DependsOn", "dependsOn[]"}, {"LocalRef", "secretRef and the like"},
+	{"SourceRef", "sourceRef, chartRef"}, {"DependsOn", "dependsOn[]"}, {"LocalRef", "secretRef"},
 	{"agent", "agent"}, {"concurrency", "agent.concurrency"}, {"limits", "agent.limits"},
 }
 
