@@ -87,7 +87,7 @@ func (c *Client) do(ctx context.Context, a Access, push bool, call func(context.
 	if err == nil {
 		err = call(ctx, s)
 	}
-	if s != nil && stale(err) {
+	if s != nil && stale(err, s) {
 		c.forget(key, s)
 		if !fresh {
 			m, lerr := look(ctx, a)

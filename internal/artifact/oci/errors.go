@@ -119,6 +119,8 @@ func kind(err error) (error, error) {
 		return ErrNetwork, proxy
 	case errors.As(err, &plain):
 		return ErrNetwork, withReason(redact(err), plain)
+	case tlsOnly(err):
+		return ErrNetwork, fmt.Errorf("%w; the host speaks TLS only, and may want a client certificate: set tls.crt and tls.key with certSecretRef or certFiles", redact(err))
 	case errors.As(err, &token) && token.senseless():
 		return ErrUnavailable, token
 	case isAnswer:
@@ -149,11 +151,20 @@ func answered(status int) error {
 	return nil
 }
 
-// asAnswer finds the answer behind an error. Of the two that come of trying HTTPS and HTTP, what HTTPS met decides where it met more than a refusal to speak it.
+// asAnswer finds the answer behind an error.
 func asAnswer(err error) (*transport.Error, bool) {
 	var answer *transport.Error
 	ok := errors.As(err, &answer)
 	return answer, ok
+}
+
+// tlsOnly reports whether HTTPS failed and plain HTTP was refused after that: then the refusal tells nothing. A peer that hangs up for want of a client certificate is
+// not always heard to say so.
+func tlsOnly(err error) bool {
+	var request *url.Error
+	refusal, ok := asAnswer(err)
+	return ok && refusal.StatusCode == http.StatusBadRequest && refusal.Request != nil && refusal.Request.URL.Scheme == "http" &&
+		errors.As(err, &request) && strings.HasPrefix(request.URL, "https://")
 }
 
 // withReason adds why plain HTTP was not tried to the failure of HTTPS, where the error does not say so already.
@@ -248,12 +259,17 @@ func bare(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
-// stale reports whether a failure may come from credentials, certificates or a proxy that have been replaced since.
-func stale(err error) bool {
+// stale reports whether a failure may come from credentials, certificates or a proxy that have been replaced since. With a client certificate, every failure of the
+// network may: see tlsOnly.
+func stale(err error, s *session) bool {
 	if err == nil {
 		return false
 	}
 	var proxy *proxyError
+	var request *url.Error
+	if s.mutual && errors.As(err, &request) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
 	_, isTLS := tlsFailure(err, time.Now())
 	code := status(err)
 	return code == http.StatusUnauthorized || code == http.StatusForbidden || isTLS || errors.As(err, &proxy) && proxy.status == http.StatusProxyAuthRequired

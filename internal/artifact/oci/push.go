@@ -26,13 +26,15 @@ func (r *Repository) push(ctx context.Context, call func(context.Context, *sessi
 func (r *Repository) PutBlob(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
 	return r.push(ctx, func(ctx context.Context, s *session) error {
 		res, err := s.ask(ctx, http.MethodHead, s.url("blobs", d.Digest.String()), nil)
-		if err == nil {
-			return res.Body.Close()
-		}
-		if !missing(err) {
+		switch {
+		case missing(err):
+			return s.upload(ctx, d, open)
+		case err != nil:
 			return err
+		case res.ContentLength >= 0 && res.ContentLength != d.Size:
+			return errors.Join(senseless(res, "of another size than the blob"), res.Body.Close())
 		}
-		return s.upload(ctx, d, open)
+		return res.Body.Close()
 	})
 }
 

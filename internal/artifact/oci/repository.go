@@ -50,12 +50,15 @@ func (r *Repository) Digest(ctx context.Context, tag string) (string, error) {
 				return err
 			}
 		}
-		raw, header, err := s.manifest(ctx, tag)
+		raw, res, err := s.manifest(ctx, tag)
 		if err != nil {
 			return err
 		}
+		if !json.Valid(raw) {
+			return senseless(res, "no manifest")
+		}
 		s.headless.Store(true)
-		digest, err = digestOf(raw, header.Get(headerDigest))
+		digest, err = digestOf(raw, res.Header.Get(headerDigest))
 		return err
 	})
 	return digest, err
@@ -77,21 +80,15 @@ func (s *session) head(ctx context.Context, reference string) (string, error) {
 	return h.String(), res.Body.Close()
 }
 
-// manifest is what a tag or digest names, unchecked but for its being JSON: a page that says "log in here" is no manifest.
-func (s *session) manifest(ctx context.Context, reference string) ([]byte, http.Header, error) {
+// manifest is what the registry answers for a tag or digest, unchecked.
+func (s *session) manifest(ctx context.Context, reference string) ([]byte, *http.Response, error) {
 	res, err := s.ask(ctx, http.MethodGet, s.url("manifests", reference), manifestTypes)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer func() { _ = res.Body.Close() }() // was read
 	raw, err := read(res, maxDocument)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !json.Valid(raw) {
-		return nil, nil, senseless(res, "no manifest")
-	}
-	return raw, res.Header, nil
+	return raw, res, err
 }
 
 // digestOf is the digest of a document with the algorithm of the one that the registry names. What the registry names is not believed: many name it wrongly.
@@ -178,12 +175,16 @@ func (r *Repository) Manifest(ctx context.Context, digest string) ([]byte, error
 	}
 	var raw []byte
 	err = r.pull(ctx, func(ctx context.Context, s *session) error {
+		var res *http.Response
 		var err error
-		if raw, _, err = s.manifest(ctx, digest); err != nil {
+		if raw, res, err = s.manifest(ctx, digest); err != nil {
 			return err
 		}
 		got, err := digestOf(raw, want.String())
-		if err == nil && got != want.String() {
+		switch {
+		case err == nil && got != want.String() && strings.HasPrefix(res.Header.Get("Content-Type"), "text/html"):
+			err = senseless(res, "no manifest") // a page that says "log in here"
+		case err == nil && got != want.String():
 			err = fmt.Errorf("%w: the registry's answer for manifest %s is %s", ErrDigest, want, got)
 		}
 		return err

@@ -36,6 +36,7 @@ type session struct {
 	route     routeKey
 	material  [sha256.Size]byte // of credentials and route: changed ones make a new session
 	anonymous bool
+	mutual    bool // there is a client certificate
 	lookedUp  atomic.Int64 // Unix nanoseconds
 	mark      atomic.Pointer[string]
 	// headless is set when the registry has shown that a HEAD does not tell it the digest.
@@ -105,7 +106,7 @@ func (c *Client) session(ctx context.Context, key sessionKey, a Access) (*sessio
 
 // login makes a session and keeps it. With an error, the session says only whether there were credentials, and is not kept.
 func (c *Client) login(ctx context.Context, key sessionKey, a Access, m *material) (*session, error) {
-	s := &session{repo: a.Repo, material: m.sum, anonymous: m.conf == authn.AuthConfig{}, route: m.route.key()}
+	s := &session{repo: a.Repo, material: m.sum, anonymous: m.conf == authn.AuthConfig{}, mutual: len(m.route.Cert) > 0, route: m.route.key()}
 	s.looked(m)
 	base, err := c.through(m.route)
 	if err != nil {
