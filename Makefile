@@ -7,6 +7,8 @@ BIN     := $(CURDIR)/bin
 # Packages whose tests start a control plane take about 1 GiB each while they run: two at a time.
 TESTFLAGS ?= -p 2 -timeout 15m
 
+TEST_BINARIES := bin/cluster bin/cosign bin/notation bin/gotestsum
+
 CLUSTER_SOURCES := $(filter-out %_test.go,$(wildcard test/cluster/*.go)) test/cluster/go.mod test/cluster/go.sum test/cluster/build.sh
 
 export CGO_ENABLED ?= 0
@@ -37,11 +39,18 @@ bin/deadcode: tools/go.mod tools/go.sum
 bin/benchstat: tools/go.mod tools/go.sum
 	cd tools && $(GO) build -o $(BIN)/benchstat golang.org/x/perf/cmd/benchstat && touch $(BIN)/benchstat
 
+# The real signers, for tests only.
+bin/cosign: test/signers/go.mod test/signers/go.sum
+	cd test/signers && $(GO) build -ldflags '-s -w' -o $(BIN)/cosign github.com/sigstore/cosign/v3/cmd/cosign && touch $(BIN)/cosign
+
+bin/notation: test/signers/go.mod test/signers/go.sum
+	cd test/signers && $(GO) build -ldflags '-s -w' -o $(BIN)/notation github.com/notaryproject/notation/cmd/notation && touch $(BIN)/notation
+
 demo: build bin/cluster ## run the agent on a local cluster and registry (ARGS=--exit: play its own story and end)
 	@$(GO) build -o $(BIN)/demo ./test/demo
 	@$(BIN)/demo --agent $(BIN)/towline --cluster-binary $(BIN)/cluster $(ARGS)
 
-test: bin/cluster bin/gotestsum ## run every test, on a real API server and a real registry
+test: $(TEST_BINARIES) ## run every test, on a real API server and a real registry
 	$(BIN)/gotestsum --format pkgname-and-test-fails -- $(TESTFLAGS) ./...
 	cd test/cluster && $(GO) test -trimpath ./...
 
@@ -62,8 +71,9 @@ tidy-check:
 	$(GO) mod tidy -diff
 	cd tools && $(GO) mod tidy -diff
 	cd test/cluster && $(GO) mod tidy -diff
+	cd test/signers && $(GO) mod tidy -diff
 
-race: bin/cluster bin/gotestsum
+race: $(TEST_BINARIES)
 	CGO_ENABLED=1 $(BIN)/gotestsum --format pkgname-and-test-fails -- -race -short $(TESTFLAGS) ./internal/... ./cmd/...
 
 bench: bin/cluster ## run the benchmarks against the local control plane

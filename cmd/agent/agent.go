@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"reflect"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/helm"
 	"github.com/towline/towline/internal/kube"
+	"github.com/towline/towline/internal/notify"
 	"github.com/towline/towline/internal/poller"
 	"github.com/towline/towline/internal/reconcile"
 	"github.com/towline/towline/internal/record"
@@ -35,6 +37,7 @@ type agent struct {
 	records   *memory
 	poller    *poller.Poller
 	scheduler *schedule.Scheduler
+	notifier  *notify.Notifier
 	asked     *asked
 	namespace string         // of the agent's state; fixed at start
 	current   *config.Config // in force; owned by the goroutine that reloads
@@ -48,7 +51,11 @@ func newAgent(settings config.Agent, cfg *config.Config, log *zap.Logger) (*agen
 	}
 	a := &agent{settings: settings, log: log, clients: clients, namespace: cfg.Namespace}
 	a.board = status.New(status.Options{Version: version, Namespace: cfg.Namespace})
-	a.store = newStore(settings, pullSecrets{clients.Kubernetes}, log)
+	a.store = newStore(settings, secrets{clients.Kubernetes}, log)
+	a.notifier = notify.New(notify.Options{
+		Namespace: cfg.Namespace, Instance: instance(settings), Kubernetes: clients.Kubernetes,
+		Secret: secrets{clients.Kubernetes}.Secret, Log: log.Named("notify"),
+	})
 	a.cache = newCacheKeeper(a.store, log)
 	manifests := applier.New(applier.Options{
 		Clients:   clients,
@@ -66,11 +73,20 @@ func newAgent(settings config.Agent, cfg *config.Config, log *zap.Logger) (*agen
 		Store: record.New(clients, cfg.Namespace), client: clients.Kubernetes, namespace: cfg.Namespace,
 		reached: func() { a.board.SetReady(status.GateCluster, true) }, log: log,
 	}
-	a.scheduler = schedule.New(runner{attempts, a.cache}, a.records, a.board, limits, log)
+	a.scheduler = schedule.New(runner{attempts, a.cache}, a.records, outcomes{a.board, a.notifier}, limits, log)
 	a.asked = newAsked(a.scheduler)
-	a.poller = poller.New(a.store, news{a.scheduler, a.board, a.cache, a.asked}, log.Named("poller"))
+	a.poller = poller.New(a.store, news{a.scheduler, a.board, a.cache, a.notifier, a.asked}, log.Named("poller"))
 	a.adopt(cfg)
 	return a, nil
+}
+
+// instance is how alerts name this agent: its cluster, else its machine.
+func instance(settings config.Agent) string {
+	if settings.ClusterName != "" {
+		return settings.ClusterName
+	}
+	host, _ := os.Hostname() // unknown is empty
+	return host
 }
 
 // connect builds the clients of the cluster that the settings name. No request is made.
@@ -83,12 +99,15 @@ func connect(settings config.Agent) (*kube.Clients, error) {
 }
 
 // newStore is where artifacts come from. No request is made.
-func newStore(settings config.Agent, secrets pullSecrets, log *zap.Logger) *artifact.Store {
+func newStore(settings config.Agent, secrets artifact.Secrets, log *zap.Logger) *artifact.Store {
 	return artifact.New(artifact.Options{
-		CacheDir:    settings.CacheDir,
-		Credentials: secrets.keychain,
-		UserAgent:   "towline/" + version,
-		Log:         log,
+		CacheDir: settings.CacheDir,
+		Secrets:  secrets,
+		Limits: artifact.Limits{
+			Cache: settings.CacheSize, Compressed: settings.Limits.Compressed, Unpacked: settings.Limits.Unpacked, Files: settings.Limits.Files,
+		},
+		UserAgent: "towline/" + version,
+		Log:       log,
 	})
 }
 
@@ -97,6 +116,7 @@ type news struct {
 	scheduler *schedule.Scheduler
 	board     *status.Board
 	cache     *cacheKeeper
+	notifier  *notify.Notifier
 	asked     *asked
 }
 
@@ -105,15 +125,35 @@ func (n news) Revised(r deploy.Revision) {
 	n.scheduler.Revised(r)
 }
 
+func (n news) Withdrawn(source deploy.Name) { n.scheduler.Unknown(source) }
+
 func (n news) SourceState(s deploy.SourceState) {
 	n.scheduler.SourceState(s)
 	n.board.SourceState(s)
+	n.notifier.SourceState(s)
 	n.asked.polled(s.Name)
 }
 
-// sameArtifact reports whether two entries mean the same artifact, however and how often it is asked for.
+// outcomes hands what the scheduler learns to those who tell others.
+type outcomes struct {
+	board    *status.Board
+	notifier *notify.Notifier
+}
+
+func (o outcomes) TargetState(t deploy.TargetState) {
+	o.board.TargetState(t)
+	o.notifier.TargetState(t)
+}
+
+func (o outcomes) TargetGone(n deploy.Name) {
+	o.board.TargetGone(n)
+	o.notifier.TargetGone(n)
+}
+
+// sameArtifact reports whether two entries mean the same artifact, vouched for by the same, however and how often it is asked for.
 func sameArtifact(a, b deploy.Source) bool {
-	return a.Spec.URL == b.Spec.URL && reflect.DeepEqual(a.Spec.Ref, b.Spec.Ref) && reflect.DeepEqual(a.Spec.LayerSelector, b.Spec.LayerSelector)
+	what := func(s deploy.SourceSpec) []any { return []any{s.URL, s.Ref, s.LayerSelector, s.Platform, s.Ignore, s.Verify} }
+	return reflect.DeepEqual(what(a.Spec), what(b.Spec))
 }
 
 // adopt makes a good config the one in force. Entries that are equal to what runs are left alone by the rooms.
@@ -135,13 +175,21 @@ func (a *agent) adopt(cfg *config.Config) {
 		}
 	}
 	a.cache.set(wanted)
+	a.notifier.Set(cfg.Sinks)
+	for _, s := range cfg.Sources {
+		if digest, ok := a.store.Remembered(s); ok {
+			a.notifier.Known(s.Name, digest) // no news after a restart
+		}
+	}
 	a.poller.Set(cfg.Sources)
 	for _, name := range gone {
 		a.board.SourceGone(name) // after the poller's last word on it
+		a.notifier.SourceGone(name)
 	}
 	a.current = cfg
 	a.scheduler.Set(cfg.Targets)
 	a.board.ConfigLoaded(cfg.Hash, len(cfg.Sources), len(cfg.Targets), time.Now())
+	a.notifier.ConfigLoaded()
 }
 
 // run works until ctx ends. The status stays up while the others finish what they must not cut short.
@@ -177,6 +225,7 @@ func (a *agent) run(ctx context.Context, signals *signals) error {
 	group.Go(func() error { return a.poller.Run(ctx) })
 	group.Go(func() error { return a.scheduler.Run(ctx) })
 	group.Go(func() error { return a.cache.run(ctx) })
+	group.Go(func() error { return a.notifier.Run(ctx) })
 	group.Go(func() error { return a.reloadLoop(ctx, reloads, signals) })
 	group.Go(func() error { return signals.watchdog(ctx) })
 	group.Go(func() error { // a server that cannot listen ends the agent; at a normal end it is the last to go

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
+	"github.com/towline/towline/internal/artifact"
 	"github.com/towline/towline/internal/build"
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deploy"
@@ -24,8 +25,8 @@ func newBuild() *cobra.Command {
 		Use:     "build TARGET",
 		GroupID: groupConfig,
 		Short:   "Render a target to stdout, as it would be applied",
-		Long: "Fetch the newest artifact of a target's source, render the target and print it. Nothing in the cluster changes; it is only asked for the secretRef of the\n" +
-			"source, if there is one. The data of Secrets is masked.",
+		Long: "Fetch the newest artifact of a target's source, render the target and print it. Nothing in the cluster changes; it is only asked for the Secrets that\n" +
+			"the source names, if there are any. The data of Secrets is masked.",
 		Args: exactlyOne("target"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if _, err := deploy.ParseName(args[0], "", ""); err != nil {
@@ -47,6 +48,12 @@ func newBuild() *cobra.Command {
 	return c
 }
 
+// needsCluster reports whether a source names something that only the cluster has.
+func needsCluster(s deploy.SourceSpec) bool {
+	return s.SecretRef != nil || s.ServiceAccountName != "" || s.CertSecretRef != nil || s.ProxySecretRef != nil ||
+		s.Verify != nil && (s.Verify.SecretRef != nil || s.Verify.TrustedRootSecretRef != nil)
+}
+
 // render fetches and renders one target of the config.
 func render(ctx context.Context, settings config.Agent, arg string) ([]*unstructured.Unstructured, error) {
 	cfg, err := loadConfig(settings.Config)
@@ -57,15 +64,15 @@ func render(ctx context.Context, settings config.Agent, arg string) ([]*unstruct
 	if err != nil {
 		return nil, err
 	}
-	credentials := pullSecrets{}
-	if source.Spec.SecretRef != nil {
+	var fromCluster artifact.Secrets
+	if needsCluster(source.Spec) {
 		clients, err := connect(settings)
 		if err != nil {
 			return nil, err
 		}
-		credentials.client = clients.Kubernetes
+		fromCluster = secrets{clients.Kubernetes}
 	}
-	store := newStore(settings, credentials, nil)
+	store := newStore(settings, fromCluster, nil)
 	ctx, cancel := context.WithTimeout(ctx, source.Timeout)
 	defer cancel()
 	pin, err := store.Resolve(ctx, source)

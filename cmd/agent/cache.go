@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	"go.uber.org/zap"
@@ -78,6 +80,14 @@ func (k *cacheKeeper) needed() (keep []deploy.Revision, complete bool) {
 	return keep, true
 }
 
+// forget removes what was noted of sources that are not in the config any more.
+func (k *cacheKeeper) forget() error {
+	k.mu.Lock()
+	sources := slices.Collect(maps.Values(k.sources))
+	k.mu.Unlock()
+	return k.store.Forget(sources)
+}
+
 // run prunes after news, until ctx ends.
 func (k *cacheKeeper) run(ctx context.Context) error {
 	for {
@@ -89,6 +99,9 @@ func (k *cacheKeeper) run(ctx context.Context) error {
 		keep, complete := k.needed()
 		if !complete {
 			continue
+		}
+		if err := k.forget(); err != nil {
+			k.log.Warn("notes of sources that left the config could not be removed, tried again with the next revision", zap.Error(err))
 		}
 		removed, err := k.store.Prune(keep)
 		if err != nil {

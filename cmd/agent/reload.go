@@ -59,11 +59,13 @@ func (a *agent) reload(why string) error {
 	}
 	if err != nil {
 		a.board.ConfigFailed(err)
+		a.notifier.ConfigFailed(err)
 		a.log.Error("config refused, the old one stays in force", zap.String("why", why), zap.Error(err))
 		return err
 	}
 	if cfg.Hash == a.current.Hash {
 		a.board.ConfigLoaded(cfg.Hash, len(cfg.Sources), len(cfg.Targets), time.Now())
+		a.notifier.ConfigLoaded()
 		a.log.Debug("config read again, nothing changed", zap.String("why", why))
 		return nil
 	}

@@ -110,12 +110,14 @@ func (a *agent) once(ctx context.Context, out io.Writer) error {
 	}
 	running, stop := context.WithCancel(ctx)
 	defer stop()
-	scheduler := make(chan error, 1)
+	scheduler, notifier := make(chan error, 1), make(chan error, 1)
 	go func() { scheduler <- a.scheduler.Run(running) }()
+	go func() { notifier <- a.notifier.Run(running) }()
 	failedPolls := a.poller.PollOnce(ctx)
 	targets, err := a.scheduler.Settle(ctx)
 	stop()
-	if runErr := ignoreCancel(<-scheduler); err == nil {
+	runErr := errors.Join(ignoreCancel(<-scheduler), ignoreCancel(<-notifier))
+	if err == nil {
 		err = runErr
 	}
 	if err != nil {

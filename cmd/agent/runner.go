@@ -46,7 +46,7 @@ func (k *cacheKeeper) restore(ctx context.Context, r deploy.Revision) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, source.Timeout)
 	defer cancel()
-	if _, err := k.store.Fetch(ctx, source, deploy.Pin{Ref: r.Ref, Digest: r.Digest}); err != nil {
+	if _, err := k.store.Fetch(ctx, source, deploy.Pin{Digest: r.Digest}); err != nil {
 		return fmt.Errorf("the artifact is gone from the cache: %w", err)
 	}
 	return nil

@@ -39,10 +39,25 @@ func writeSources(w io.Writer, sources []deploy.SourceState, namespace string) e
 	}
 	t := newTable(w, "source", "state", "revision", "polled", "message")
 	for _, s := range sources {
-		t.AppendRow(table.Row{s.Name.Short(namespace), sourceWord(s), shortRevision(s.Revision), ago(s.LastPoll), oneLine(s.Message)})
+		t.AppendRow(table.Row{s.Name.Short(namespace), sourceWord(s), shortRevision(s.Revision), ago(s.LastPoll), oneLine(sourceMessage(s))})
 	}
 	t.Render()
 	return nil
+}
+
+// sourceMessage says what is wrong with a source, else what is worth knowing of its revision.
+func sourceMessage(s deploy.SourceState) string {
+	var words []string
+	if s.Reason != "" {
+		words = append(words, s.Reason+": "+s.Message)
+	}
+	if s.Cached {
+		words = append(words, "the revision is from the disk")
+	}
+	if s.VerifiedBy != "" {
+		words = append(words, "verified: "+s.VerifiedBy)
+	}
+	return strings.Join(words, "; ")
 }
 
 func sourceWord(s deploy.SourceState) string {

@@ -46,9 +46,9 @@ type LimitError = store.LimitError
 type Options struct {
 	// CacheDir is the folder that artifacts are kept in. It is made when it is first needed, and may be deleted while no agent runs.
 	CacheDir string
-	// Credentials finds what a source's secretRef names. Without it, such a source fails.
-	Credentials func(context.Context, deploy.Source) (authn.Keychain, error)
-	// Keychain serves sources without a secretRef. Default: the docker config of this process's user.
+	// Secrets reads what sources name in the cluster. Without it, such sources fail.
+	Secrets Secrets
+	// Keychain serves sources that name no credentials. Default: the docker config of this process's user.
 	Keychain authn.Keychain
 	Limits   Limits
 	// UserAgent is sent to registries.
@@ -63,20 +63,26 @@ type Store struct {
 	opts    Options
 	client  *oci.Client
 	owned   *http.Transport // closed by Close; nil where the transport was given
-	flights flights
+	flights flights[fetched]
+	lookups flights[deploy.Pin]
+	answers answers
 
 	// checks bounds how many cached artifacts are read at once.
 	checks chan struct{}
 
-	// mu guards cache, pulls, looks.
+	// mu guards cache, pulls, looks, policies.
 	mu           sync.Mutex
 	cache        *store.Cache
 	pulls, looks map[string]chan struct{}
+	policies     map[deploy.Name]parsed
 }
 
 // New makes a store. Nothing is read or written yet.
 func New(opts Options) *Store {
-	s := &Store{opts: opts, pulls: map[string]chan struct{}{}, looks: map[string]chan struct{}{}, checks: make(chan struct{}, cacheChecks)}
+	s := &Store{
+		opts: opts, checks: make(chan struct{}, cacheChecks),
+		pulls: map[string]chan struct{}{}, looks: map[string]chan struct{}{}, policies: map[deploy.Name]parsed{},
+	}
 	if s.opts.Transport == nil {
 		s.owned = oci.NewTransport()
 		s.opts.Transport = s.owned
@@ -131,11 +137,6 @@ func (s *Store) open() (*store.Cache, error) {
 	}
 	s.cache = c
 	return c, nil
-}
-
-// slot waits for leave to pull from a host.
-func (s *Store) slot(ctx context.Context, host string) (release func(), err error) {
-	return s.wait(ctx, s.pulls, host, pullsPerHost, "pulls from")
 }
 
 // wait takes one of the host's places, of which there are as many as said.

@@ -240,7 +240,7 @@ func TestFetch(t *testing.T) {
 	})
 	t.Run("a damaged cache is fetched again", func(t *testing.T) {
 		dir := filepath.Dir(rev.Dir)
-		if err := os.WriteFile(filepath.Join(dir, "layer"), nil, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "layer-0"), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		r.Reset()

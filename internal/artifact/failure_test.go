@@ -4,14 +4,13 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/towline/towline/internal/artifact"
 	"github.com/towline/towline/internal/deploy"
@@ -100,8 +99,8 @@ func TestARegistryThatLies(t *testing.T) {
 		fault testenv.Fault
 		want  string
 	}{
-		{"about the manifest", testenv.Fault{Kind: testenv.FaultCorrupt, Path: "/manifests/sha256:"}, "does not match requested digest"},
-		{"about the layer", testenv.Fault{Kind: testenv.FaultCorrupt, Path: "/blobs/"}, "checksum"},
+		{"about the manifest", testenv.Fault{Kind: testenv.FaultCorrupt, Path: "/manifests/sha256:"}, "wrong digest"},
+		{"about the layer", testenv.Fault{Kind: testenv.FaultCorrupt, Path: "/blobs/"}, "wrong digest"},
 		{"by breaking off the manifest", testenv.Fault{Kind: testenv.FaultTruncate, Path: "/manifests/sha256:"}, "unexpected EOF"},
 		{"by breaking off the layer", testenv.Fault{Kind: testenv.FaultTruncate, Path: "/blobs/"}, "unexpected EOF"},
 		{"about the digest of a tag", testenv.Fault{Kind: testenv.FaultDigest, Method: http.MethodHead}, "404"},
@@ -174,19 +173,23 @@ func TestFetchKeepsItsLimits(t *testing.T) {
 	}
 }
 
-// secrets is a Credentials function over docker configs; it counts how often it was asked.
+// secrets are Secrets of which each has the same docker config; it counts how often they were asked for.
 type secrets struct {
 	config string
 	err    error
 	asked  int
 }
 
-func (s *secrets) credentials(context.Context, deploy.Source) (authn.Keychain, error) {
+func (s *secrets) Secret(_ context.Context, namespace, name string) (map[string][]byte, error) {
 	s.asked++
 	if s.err != nil {
-		return nil, s.err
+		return nil, fmt.Errorf("secret %s/%s: %w", namespace, name, s.err)
 	}
-	return artifact.DockerConfigKeychain([]byte(s.config))
+	return map[string][]byte{".dockerconfigjson": []byte(s.config)}, nil
+}
+
+func (s *secrets) PullSecrets(context.Context, string, string) ([]string, error) {
+	return []string{"pull"}, nil
 }
 
 func dockerConfig(host, user, pass string) string {
@@ -209,7 +212,7 @@ func TestCredentials(t *testing.T) {
 			r.PushFiles("apps/web", "v1", files, nil)
 			require(r, "hunter2")
 			sec := &secrets{config: dockerConfig("http://"+r.Host()+"/v1/", "robot", "hunter2")}
-			s := newStore(t, func(o *artifact.Options) { o.Credentials = sec.credentials })
+			s := newStore(t, func(o *artifact.Options) { o.Secrets = sec })
 			src := source(r.URL("apps/web"), deploy.Ref{Tag: "v1"}, withSecret)
 			fetch(t, s, src)
 			r.Reset()
@@ -225,7 +228,7 @@ func TestCredentials(t *testing.T) {
 			r.PushFiles("apps/web", "v1", files, nil)
 			require(r, "old")
 			sec := &secrets{config: dockerConfig(r.Host(), "robot", "old")}
-			s := newStore(t, func(o *artifact.Options) { o.Credentials = sec.credentials })
+			s := newStore(t, func(o *artifact.Options) { o.Secrets = sec })
 			src := source(r.URL("apps/web"), deploy.Ref{Tag: "v1"}, withSecret)
 			resolve(t, s, src)
 			require(r, "new")
@@ -238,7 +241,7 @@ func TestCredentials(t *testing.T) {
 			r.PushFiles("apps/web", "v1", files, nil)
 			require(r, "right")
 			sec := &secrets{config: dockerConfig(r.Host(), "robot", "hunter2")}
-			s := newStore(t, func(o *artifact.Options) { o.Credentials = sec.credentials })
+			s := newStore(t, func(o *artifact.Options) { o.Secrets = sec })
 			_, err := s.Resolve(t.Context(), source(r.URL("apps/web"), deploy.Ref{Tag: "v1"}, withSecret))
 			if !errors.Is(err, artifact.ErrUnauthorized) || !strings.Contains(err.Error(), "secret apps/pull") || strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("error: %v", err)
@@ -272,7 +275,7 @@ func TestCredentials(t *testing.T) {
 		r.PushFiles("apps/web", "v1", files, nil)
 		r.RequireToken("robot", "hunter2")
 		sec := &secrets{config: dockerConfig(r.Host(), "robot", "hunter2")}
-		s := newStore(t, func(o *artifact.Options) { o.Credentials = sec.credentials })
+		s := newStore(t, func(o *artifact.Options) { o.Secrets = sec })
 		src := source(r.URL("apps/web"), deploy.Ref{Tag: "v1"}, withSecret)
 		resolve(t, s, src)
 		r.ExpireTokens()
@@ -286,7 +289,7 @@ func TestCredentials(t *testing.T) {
 		r := testenv.NewRegistry(t)
 		sec := &secrets{err: errors.New("not found")}
 		src := source(r.URL("apps/web"), deploy.Ref{Tag: "v1"}, withSecret)
-		_, err := newStore(t, func(o *artifact.Options) { o.Credentials = sec.credentials }).Resolve(t.Context(), src)
+		_, err := newStore(t, func(o *artifact.Options) { o.Secrets = sec }).Resolve(t.Context(), src)
 		if err == nil || !strings.Contains(err.Error(), "secret apps/pull: not found") {
 			t.Errorf("error: %v", err)
 		}
@@ -340,9 +343,17 @@ func TestPrune(t *testing.T) {
 		t.Errorf("removed %d, %v: it was fetched a moment ago", n, err)
 	}
 	read(t, rev.Dir, "app/web.yaml")
-	fresh := newStore(t, func(o *artifact.Options) { o.CacheDir = filepath.Dir(filepath.Dir(rev.Dir)) })
+	dir := filepath.Dir(filepath.Dir(rev.Dir))
+	if n, err := newStore(t, func(o *artifact.Options) { o.CacheDir = dir }).Prune(nil); n != 0 || err != nil {
+		t.Errorf("removed %d, %v: there is room for it", n, err)
+	}
+	fresh := newStore(t, func(o *artifact.Options) { o.CacheDir, o.Limits.Cache = dir, 1 })
 	if n, err := fresh.Prune([]deploy.Revision{rev}); n != 0 || err != nil {
 		t.Errorf("removed %d, %v: it is to be kept", n, err)
+	}
+	long := time.Now().Add(-time.Hour) // ago it was used
+	if err := os.Chtimes(filepath.Dir(rev.Dir), long, long); err != nil {
+		t.Fatal(err)
 	}
 	if n, err := fresh.Prune(nil); n != 1 || err != nil {
 		t.Errorf("removed %d, %v; want 1", n, err)

@@ -3,103 +3,220 @@ package artifact
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"runtime"
-	"slices"
-	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
 
-	"github.com/towline/towline/internal/artifact/oci"
 	"github.com/towline/towline/internal/artifact/store"
+	"github.com/towline/towline/internal/artifact/verify"
 	"github.com/towline/towline/internal/deploy"
 )
 
-// fetched is an artifact that is in the cache.
-type fetched struct{ entry *store.Entry }
+// fetched is an artifact that is in the cache, and who vouched for it.
+type fetched struct {
+	entry *store.Entry
+	by    string
+}
 
-// Fetch returns the artifact with the pin's digest, from the cache if it is there and intact, else from the registry. The folder of the revision stays as it is
-// until Prune. Callers that want the same artifact at once share one pull.
+// Fetch returns the artifact with the pin's digest, from the cache if it is there and intact, else from a mirror or the registry. Where the source demands a
+// signature, that is checked first, and nothing is pulled or handed out without a good one. The folder of the revision stays as it is until Prune. Callers that want
+// the same artifact at once share one pull. The error is a *deploy.Failure.
 func (s *Store) Fetch(ctx context.Context, src deploy.Source, pin deploy.Pin) (deploy.Revision, error) {
-	a, err := s.access(src)
-	if err != nil {
-		return deploy.Revision{}, fmt.Errorf("fetch %s: %w", src.Name, err)
-	}
 	if _, err := v1.NewHash(pin.Digest); err != nil { // it becomes a part of a path
-		return deploy.Revision{}, fmt.Errorf("fetch %s: %w", a.Repo, err)
+		return deploy.Revision{}, failure("fetch "+src.Name.String(), err)
 	}
+	policy, err := s.policy(ctx, src)
+	if err != nil {
+		return deploy.Revision{}, failure("fetch "+src.Name.String(), err)
+	}
+	o, err := s.origin(src)
+	if err != nil {
+		return deploy.Revision{}, failure("fetch "+src.Name.String(), err)
+	}
+	key, doing := o.key, "fetch "+o.name+"@"+pin.Digest
+	o.close() // who does the work opens it again: it may be done for others when this caller has left
+	rev, err := s.fetch(ctx, src, pin, key, policy)
+	if err != nil {
+		return deploy.Revision{}, failure(doing, err)
+	}
+	return rev, nil
+}
+
+func (s *Store) fetch(ctx context.Context, src deploy.Source, pin deploy.Pin, key string, policy *verify.Policy) (deploy.Revision, error) {
 	cache, err := s.open()
 	if err != nil {
 		return deploy.Revision{}, err
 	}
-	sel := newSelector(src.Spec.LayerSelector)
-	entry := store.EntryName(pin.Digest, sel.hash())
-	// A pull is shared only among those who come with the same credentials: one source's refusal is not another's.
-	key := fmt.Sprintf("%s|%s|%s|%t", entry, a.Repo, a.Owner, a.Insecure)
-	got, err := s.flights.do(ctx, key, func(ctx context.Context) (*fetched, error) {
-		s.checks <- struct{}{}
-		e, damage, err := cache.Get(entry)
-		<-s.checks
-		if damage != nil {
-			s.opts.Log.Warn("cached artifact was damaged", zap.String("entry", damage.Entry), zap.Bool("repaired", damage.Repaired), zap.Error(damage.Err))
+	sel := newSelector(src.Spec)
+	j := job{cache: cache, entry: store.EntryName(pin.Digest, sel.hash()), digest: pin.Digest, selector: sel, policy: policy}
+	// A pull is shared only among those who come with the same credentials and the same demands: one source's refusal is not another's.
+	key += "|" + j.entry
+	if policy != nil {
+		key += "|" + policy.Hash()
+	}
+	got, err := s.flights.do(ctx, key, func(ctx context.Context) (fetched, error) {
+		o, err := s.origin(src)
+		if err != nil {
+			return fetched{}, err
 		}
-		if e == nil && err == nil {
-			e, err = s.pull(ctx, cache, a, pin, sel, entry)
-		}
-		return &fetched{e}, err
+		defer o.close()
+		j.origin = o
+		return s.obtain(ctx, j)
 	})
 	if err != nil {
-		return deploy.Revision{}, fmt.Errorf("fetch %s@%s: %w", a.Repo, pin.Digest, hint(err, a))
+		return deploy.Revision{}, err
 	}
-	return deploy.Revision{
-		Source:      src.Name,
-		Ref:         pin.Ref,
-		Digest:      pin.Digest,
-		Dir:         got.entry.Dir,
-		File:        got.entry.File,
-		Annotations: maps.Clone(got.entry.Annotations),
-		Seen:        time.Now(),
-	}, nil
+	s.remember(cache, src, pin)
+	return revision(src, pin, got.entry, got.by, time.Now()), nil
 }
 
-// pull brings an artifact from the registry into the cache. Each step is checked against the digest that the step before it named.
-func (s *Store) pull(ctx context.Context, cache *store.Cache, a oci.Access, pin deploy.Pin, sel selector, entry string) (*store.Entry, error) {
-	release, err := s.slot(ctx, a.Repo.RegistryStr())
+// revision is an entry of the cache as a source hands it on.
+func revision(src deploy.Source, pin deploy.Pin, e *store.Entry, by string, seen time.Time) deploy.Revision {
+	return deploy.Revision{
+		Source: src.Name, Ref: pin.Ref, Digest: pin.Digest, Dir: e.Dir, File: e.File, Annotations: maps.Clone(e.Annotations), VerifiedBy: by, Seen: seen,
+	}
+}
+
+// job is one artifact to be had.
+type job struct {
+	cache    *store.Cache
+	entry    string
+	digest   string
+	selector selector
+	origin   *origin
+	policy   *verify.Policy // nil: no signature is demanded
+}
+
+// obtain gets an artifact into the cache: signature first, then content.
+func (s *Store) obtain(ctx context.Context, j job) (fetched, error) {
+	e, err := s.cached(j.cache, j.entry)
+	if err != nil {
+		return fetched{}, err
+	}
+	var by string
+	var fresh *verify.Evidence
+	if j.policy != nil {
+		if e != nil {
+			by, _ = verifyKept(ctx, j.policy, e, j.origin.repository, j.digest) // what was kept may be out of date: the registry has the last word
+		}
+		if by == "" {
+			if by, fresh, err = verifyAt(ctx, j); err != nil {
+				return fetched{}, err
+			}
+		}
+	}
+	if e == nil {
+		err = inTurn(ctx, j.origin.contents(), func(ctx context.Context, p place) error {
+			e, err = s.pull(ctx, j, p)
+			return err
+		})
+		if err != nil {
+			return fetched{}, err
+		}
+	}
+	if fresh != nil {
+		s.keepEvidence(j, fresh)
+	}
+	return fetched{e, by}, nil
+}
+
+// cached is an intact entry of the cache; nil where there is none.
+func (s *Store) cached(cache *store.Cache, entry string) (*store.Entry, error) {
+	s.checks <- struct{}{}
+	e, damage, err := cache.Get(entry)
+	<-s.checks
+	if damage != nil {
+		s.opts.Log.Warn("cached artifact was damaged", zap.String("entry", damage.Entry), zap.Bool("repaired", damage.Repaired), zap.Error(damage.Err))
+	}
+	return e, err
+}
+
+// signedName is the repository that a source's signatures are for.
+func signedName(src deploy.Source) (string, error) {
+	if repo, err := repository(src.Spec.URL, src.Spec.Insecure); err == nil {
+		return repo.Name(), nil
+	}
+	path, err := localPath(src.Spec.URL)
+	return path, err
+}
+
+// verifyKept checks a signature with what was kept of it beside the artifact. No request is made.
+func verifyKept(ctx context.Context, policy *verify.Policy, e *store.Entry, repository, digest string) (by string, err error) {
+	raw, err := e.Evidence()
+	if err != nil {
+		return "", err
+	}
+	if raw == nil {
+		return "", &deploy.Failure{Reason: deploy.SourceUnsigned, Err: errors.New("none was kept")}
+	}
+	ev := &verify.Evidence{}
+	if err := json.Unmarshal(raw, ev); err != nil {
+		return "", fmt.Errorf("read the evidence: %w", err)
+	}
+	by, _, err = policy.Verify(ctx, ev, repository, digest)
+	return by, err
+}
+
+// verifyAt checks the signature where the artifact comes from: the first place that has a good one is enough.
+func verifyAt(ctx context.Context, j job) (by string, ev *verify.Evidence, err error) {
+	err = inTurn(ctx, j.origin.contents(), func(ctx context.Context, p place) (verr error) {
+		by, ev, verr = j.policy.Verify(ctx, p.content, j.origin.repository, j.digest)
+		return verr
+	})
+	return by, ev, err
+}
+
+// keepEvidence lets a later start check the signature without a registry.
+func (s *Store) keepEvidence(j job, ev *verify.Evidence) {
+	raw, err := json.Marshal(ev)
+	if err == nil {
+		err = j.cache.SetEvidence(j.entry, raw)
+	}
+	if err != nil { // the artifact can be used; a start without a registry will not be able to
+		s.opts.Log.Warn("the evidence of a signature could not be kept", zap.String("entry", j.entry), zap.Error(err))
+	}
+}
+
+// pull brings an artifact from one place into the cache. Each step is checked against the digest that the step before it named.
+func (s *Store) pull(ctx context.Context, j job, p place) (*store.Entry, error) {
+	release, err := s.wait(ctx, s.pulls, p.host, pullsPerHost, "pulls from")
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	digest := pin.Digest
-	m, raw, err := s.manifest(ctx, a, digest)
+	digest := j.digest
+	m, raw, err := manifest(ctx, p, digest)
 	if err != nil {
 		return nil, err
 	}
 	annotations := m.Annotations
 	if m.isIndex() {
-		child, err := choosePlatform(m.Manifests)
+		child, err := j.selector.choosePlatform(m.Manifests)
 		if err != nil {
-			return nil, err
+			return nil, invalid("%w", err)
 		}
 		digest = child.Digest.String()
-		if m, raw, err = s.manifest(ctx, a, digest); err != nil {
+		if m, raw, err = manifest(ctx, p, digest); err != nil {
 			return nil, fmt.Errorf("manifest for %s: %w", child.Platform, err)
 		}
 		if m.isIndex() {
-			return nil, fmt.Errorf("the artifact is an index of indexes: that is not supported")
+			return nil, invalid("the artifact is an index of indexes: that is not supported")
 		}
 		annotations = merge(annotations, m.Annotations)
 	}
-	layer, err := sel.choose(m.Layers)
+	layers, err := j.selector.choose(m.Layers)
 	if err != nil {
-		return nil, err
+		return nil, invalid("%w", err)
 	}
-	return cache.Put(entry, store.Item{
-		Digest: pin.Digest, ManifestDigest: digest, Manifest: raw, Annotations: annotations, Layer: layer, Copy: sel.copy,
-		Pull: func(w io.Writer) error { return s.client.Blob(ctx, a, layer, w) },
+	return j.cache.Put(j.entry, store.Item{
+		Digest: j.digest, ManifestDigest: digest, Manifest: raw, Annotations: annotations, Layers: layers, Copy: j.selector.copy,
+		Trim: !j.selector.copy, Ignore: j.selector.ignore,
+		Pull: func(layer v1.Descriptor, w io.Writer) error { return p.Blob(ctx, layer, w) },
 	})
 }
 
@@ -112,44 +229,19 @@ type document struct {
 
 func (d *document) isIndex() bool { return d.Layers == nil && d.Manifests != nil }
 
-func (s *Store) manifest(ctx context.Context, a oci.Access, digest string) (*document, []byte, error) {
-	raw, err := s.client.Manifest(ctx, a, digest)
+func manifest(ctx context.Context, p place, digest string) (*document, []byte, error) {
+	raw, err := p.Manifest(ctx, digest)
 	if err != nil {
 		return nil, nil, err
 	}
 	d := &document{}
 	if err := json.Unmarshal(raw, d); err != nil {
-		return nil, nil, fmt.Errorf("the manifest is not JSON: %w", err)
+		return nil, nil, invalid("the manifest is not JSON: %w", err)
 	}
 	if d.Layers == nil && d.Manifests == nil {
-		return nil, nil, fmt.Errorf("the manifest is neither an OCI image manifest nor an index")
+		return nil, nil, invalid("the manifest is neither an OCI image manifest nor an index")
 	}
 	return d, raw, nil
-}
-
-// choosePlatform picks from an index: Linux on this machine's architecture, then Linux on amd64, then the only one there is. Manifests for no platform
-// (unknown/unknown: attestations) are passed over.
-func choosePlatform(all []v1.Descriptor) (v1.Descriptor, error) {
-	all = slices.DeleteFunc(slices.Clone(all), func(d v1.Descriptor) bool {
-		return d.Platform != nil && (d.Platform.OS == "unknown" || d.Platform.Architecture == "unknown")
-	})
-	for _, arch := range []string{runtime.GOARCH, "amd64"} {
-		for _, d := range all {
-			if d.Platform != nil && d.Platform.OS == "linux" && d.Platform.Architecture == arch {
-				return d, nil
-			}
-		}
-	}
-	if len(all) == 1 {
-		return all[0], nil
-	}
-	there := make([]string, len(all))
-	for i, d := range all {
-		if there[i] = "no platform"; d.Platform != nil {
-			there[i] = d.Platform.String()
-		}
-	}
-	return v1.Descriptor{}, fmt.Errorf("the artifact is an index without linux/%s or linux/amd64: it has %s", runtime.GOARCH, list(there))
 }
 
 // merge is both maps; the second wins.
@@ -160,11 +252,4 @@ func merge(a, b map[string]string) map[string]string {
 	}
 	maps.Copy(out, b)
 	return out
-}
-
-func list(s []string) string {
-	if len(s) == 0 {
-		return "none"
-	}
-	return strings.Join(s, ", ")
 }

@@ -7,29 +7,29 @@ import (
 
 // flights lets callers that want the same thing at the same time share one piece of work. The work lives as long as one of them still wants it: a caller that
 // goes away does not spoil it for the others.
-type flights struct {
+type flights[T any] struct {
 	// mu guards running and the waiters in it.
 	mu      sync.Mutex
-	running map[string]*flight
+	running map[string]*flight[T]
 }
 
-type flight struct {
+type flight[T any] struct {
 	waiters int
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when result and err are set
-	result  *fetched
+	result  T
 	err     error
 }
 
-func (f *flights) do(ctx context.Context, key string, work func(context.Context) (*fetched, error)) (*fetched, error) {
+func (f *flights[T]) do(ctx context.Context, key string, work func(context.Context) (T, error)) (T, error) {
 	f.mu.Lock()
 	if f.running == nil {
-		f.running = map[string]*flight{}
+		f.running = map[string]*flight[T]{}
 	}
 	fl := f.running[key]
 	if fl == nil {
 		own, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		fl = &flight{cancel: cancel, done: make(chan struct{})}
+		fl = &flight[T]{cancel: cancel, done: make(chan struct{})}
 		f.running[key] = fl
 		go func() {
 			fl.result, fl.err = work(own)
@@ -61,5 +61,6 @@ func (f *flights) do(ctx context.Context, key string, work func(context.Context)
 		fl.cancel()
 		<-fl.done // nothing runs on behind the caller's back
 	}
-	return nil, context.Cause(ctx)
+	var none T
+	return none, context.Cause(ctx)
 }

@@ -8,66 +8,133 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/towline/towline/internal/artifact/oci"
 	"github.com/towline/towline/internal/deploy"
 )
 
 // defaultTag is polled where a source has no ref.
 const defaultTag = "latest"
 
+// sharedFor is the part of its interval that a source takes another one's answer for its own: sources with the same url, reference and credentials cost one look-up
+// in an interval between them.
+const sharedFor = 2
+
 // tagPattern is what the distribution spec allows.
 var tagPattern = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 
-// Resolve says which digest a source's reference means now. In the steady state a digest costs no request, a tag one HEAD, and a semver range one list of tags
-// (more than one page where there are more than 1000) and one HEAD of the winner.
+// Resolve says which digest a source's reference means now, and by which policy its signatures are to be checked. In the steady state a digest costs no request, a
+// tag one HEAD, and a semver range one list of tags (more than one page where there are more than 1000) and one HEAD of the winner. An answer of the last half
+// interval is shared by sources that ask the same; an interval of 0 always asks. The error is a *deploy.Failure.
 func (s *Store) Resolve(ctx context.Context, src deploy.Source) (deploy.Pin, error) {
-	a, err := s.access(src)
+	policy, err := s.policy(ctx, src)
 	if err != nil {
-		return deploy.Pin{}, fmt.Errorf("resolve %s: %w", src.Name, err)
+		return deploy.Pin{}, failure("resolve "+src.Name.String(), err)
 	}
+	o, err := s.origin(src)
+	if err != nil {
+		return deploy.Pin{}, failure("resolve "+src.Name.String(), err)
+	}
+	defer o.close()
+	pin, err := s.pin(ctx, src, o)
+	if err != nil {
+		return deploy.Pin{}, failure("resolve "+o.name, err)
+	}
+	if policy != nil {
+		pin.Policy = policy.Hash()
+	}
+	return pin, nil
+}
+
+// pin is what the reference means.
+func (s *Store) pin(ctx context.Context, src deploy.Source, o *origin) (deploy.Pin, error) {
 	var ref deploy.Ref
 	if src.Spec.Ref != nil {
 		ref = *src.Spec.Ref
 	}
 	if ref.Digest != "" {
 		if _, err := v1.NewHash(ref.Digest); err != nil {
-			return deploy.Pin{}, fmt.Errorf("resolve %s: ref.digest: %w", a.Repo, err)
+			return deploy.Pin{}, fmt.Errorf("ref.digest: %w", err)
 		}
 		return deploy.Pin{Digest: ref.Digest}, nil
 	}
-	release, err := s.wait(ctx, s.looks, a.Repo.RegistryStr(), looksPerHost, "look-ups at")
+	if o.host == "" {
+		return look(ctx, o.place, ref)
+	}
+	key := o.key + "|" + deploy.HashOf(ref)
+	if pin, ok := s.answers.young(key, src.Interval/sharedFor); ok {
+		return pin, s.mayFollow(src, ref, pin)
+	}
+	pin, err := s.lookups.do(ctx, key, func(ctx context.Context) (deploy.Pin, error) {
+		pin, err := s.ask(ctx, o.place, ref)
+		if err != nil && passing(err) && len(o.mirrors) > 0 && !s.known(src) {
+			err = inTurn(ctx, append([]place{}, o.mirrors...), func(ctx context.Context, p place) (merr error) {
+				pin, merr = s.ask(ctx, p, ref)
+				return merr
+			})
+			return pin, err // from a mirror: not kept, the url is asked again the next time
+		}
+		if err == nil {
+			s.answers.keep(key, pin)
+		}
+		return pin, err
+	})
 	if err != nil {
-		return deploy.Pin{}, fmt.Errorf("resolve %s: %w", a.Repo, err)
+		return deploy.Pin{}, hint(err, o.place)
+	}
+	return pin, s.mayFollow(src, ref, pin)
+}
+
+// ask asks one registry, when it is this caller's turn there.
+func (s *Store) ask(ctx context.Context, p place, ref deploy.Ref) (deploy.Pin, error) {
+	release, err := s.wait(ctx, s.looks, p.host, looksPerHost, "look-ups at")
+	if err != nil {
+		return deploy.Pin{}, err
 	}
 	defer release()
+	return look(ctx, p, ref)
+}
+
+// look finds the tag and its digest.
+func look(ctx context.Context, p place, ref deploy.Ref) (deploy.Pin, error) {
 	tag := strings.ReplaceAll(ref.Tag, "+", "_") // a chart's version as it is written in a tag
 	switch {
 	case ref.Semver != "":
-		if tag, err = s.newest(ctx, a, ref); err != nil {
-			return deploy.Pin{}, fmt.Errorf("resolve %s: %w", a.Repo, hint(err, a))
+		choose, err := newChoice(ref.Semver, ref.SemverFilter)
+		if err != nil {
+			return deploy.Pin{}, err
+		}
+		tags, err := p.Tags(ctx)
+		if err != nil {
+			return deploy.Pin{}, fmt.Errorf("list tags: %w", err)
+		}
+		if tag, err = choose.from(tags); err != nil {
+			return deploy.Pin{}, err
 		}
 	case tag == "":
 		tag = defaultTag
 	}
 	if !tagPattern.MatchString(tag) {
-		return deploy.Pin{}, fmt.Errorf("resolve %s: ref.tag %q is not a tag: want letters, digits and _.-, at most 128", a.Repo, tag)
+		return deploy.Pin{}, fmt.Errorf("ref.tag %q is not a tag: want letters, digits and _.-, at most 128", tag)
 	}
-	digest, err := s.client.Digest(ctx, a, tag)
+	digest, err := p.Digest(ctx, tag)
 	if err != nil {
-		return deploy.Pin{}, fmt.Errorf("resolve %s:%s: %w", a.Repo, tag, hint(err, a))
+		return deploy.Pin{}, fmt.Errorf("tag %s: %w", tag, err)
 	}
 	return deploy.Pin{Ref: tag, Digest: digest}, nil
 }
 
-// newest is the tag that a semver range chooses.
-func (s *Store) newest(ctx context.Context, a oci.Access, ref deploy.Ref) (string, error) {
-	choose, err := newChoice(ref.Semver, ref.SemverFilter)
-	if err != nil {
-		return "", err
+// mayFollow refuses a version that is lower than the one before, unless the source allows it.
+func (s *Store) mayFollow(src deploy.Source, ref deploy.Ref, pin deploy.Pin) error {
+	if ref.Semver == "" || src.Spec.AllowDowngrade {
+		return nil
 	}
-	tags, err := s.client.Tags(ctx, a)
-	if err != nil {
-		return "", fmt.Errorf("list tags: %w", err)
+	last, ok := s.recall(src)
+	if !ok || last.Ref == "" {
+		return nil
 	}
-	return choose.from(tags)
+	was, now := version(last.Ref), version(pin.Ref)
+	if was == nil || now == nil || !now.LessThan(was) {
+		return nil
+	}
+	return &deploy.Failure{Reason: deploy.SourceDowngrade, Err: fmt.Errorf("the highest version within semver %q is now %s, before it was %s: "+
+		"set allowDowngrade: true to follow it down", ref.Semver, pin.Ref, last.Ref)}
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -13,35 +15,93 @@ import (
 // selectorHash is how many hex digits of the selector's hash tell entries of one artifact apart.
 const selectorHash = 12
 
-// selector is a LayerSelector with its defaults.
+// Annotations that oras puts on layers.
+const (
+	annotationTitle  = "org.opencontainers.image.title"
+	annotationUnpack = "io.deis.oras.content.unpack" // the title is a folder's, the layer its archive
+)
+
+// selector says what of an artifact is kept.
 type selector struct {
 	mediaType string // "": the first layer
 	copy      bool
+	any       bool // nothing was said of layers: plain files may be taken together
+	platform  string
+	ignore    *string
 }
 
-func newSelector(l *deploy.LayerSelector) selector {
-	if l == nil {
-		return selector{}
+func newSelector(s deploy.SourceSpec) selector {
+	sel := selector{any: s.LayerSelector == nil, platform: s.Platform, ignore: s.Ignore}
+	if l := s.LayerSelector; l != nil {
+		sel.mediaType, sel.copy = l.MediaType, l.Operation == deploy.OperationCopy
 	}
-	return selector{mediaType: l.MediaType, copy: l.Operation == deploy.OperationCopy}
+	return sel
 }
 
 // hash names the selector among those of one digest. The architecture is in it, for an index leads to another layer on another machine.
 func (s selector) hash() string {
-	return deploy.HashOf([]any{s.mediaType, s.copy, runtime.GOARCH})[:selectorHash]
+	return deploy.HashOf([]any{s.mediaType, s.copy, s.any, s.platform, s.ignore, runtime.GOARCH})[:selectorHash]
 }
 
-// choose takes the first layer, or the first with exactly the media type.
-func (s selector) choose(layers []v1.Descriptor) (v1.Descriptor, error) {
+// choose takes the first layer, or the first with exactly the media type. Where nothing was said and the layers are plain files, one each, it takes all of them.
+func (s selector) choose(layers []v1.Descriptor) ([]v1.Descriptor, error) {
 	if len(layers) == 0 {
-		return v1.Descriptor{}, errors.New("the artifact has no layers")
+		return nil, errors.New("the artifact has no layers")
+	}
+	if s.any && !slices.ContainsFunc(layers, func(l v1.Descriptor) bool { return !plainFile(l) }) {
+		return layers, nil
 	}
 	there := make([]string, len(layers))
 	for i, l := range layers {
 		if s.mediaType == "" || string(l.MediaType) == s.mediaType {
-			return l, nil
+			return layers[i : i+1], nil
 		}
 		there[i] = string(l.MediaType)
 	}
-	return v1.Descriptor{}, fmt.Errorf("the artifact has no layer of media type %s: it has %s; check layerSelector.mediaType", s.mediaType, list(there))
+	return nil, fmt.Errorf("the artifact has no layer of media type %s: it has %s; check layerSelector.mediaType", s.mediaType, list(there))
+}
+
+// plainFile reports whether a layer is a file with a name, as oras pushes them, and not an archive.
+func plainFile(l v1.Descriptor) bool {
+	return l.Annotations[annotationTitle] != "" && l.Annotations[annotationUnpack] == "" && !strings.Contains(string(l.MediaType), "tar")
+}
+
+// choosePlatform picks from an index: the one that was asked for; else Linux on this machine's architecture, then Linux on amd64, then the only one there is.
+// Manifests for no platform (unknown/unknown: attestations) are passed over.
+func (s selector) choosePlatform(all []v1.Descriptor) (v1.Descriptor, error) {
+	all = slices.DeleteFunc(slices.Clone(all), func(d v1.Descriptor) bool {
+		return d.Platform != nil && (d.Platform.OS == "unknown" || d.Platform.Architecture == "unknown")
+	})
+	want := []string{"linux/" + runtime.GOARCH, "linux/amd64"}
+	if s.platform != "" {
+		want = []string{s.platform}
+	}
+	for _, w := range want {
+		p, err := v1.ParsePlatform(w)
+		if err != nil {
+			return v1.Descriptor{}, fmt.Errorf("platform %q: %w", w, err)
+		}
+		for _, d := range all {
+			if d.Platform != nil && d.Platform.Satisfies(*p) {
+				return d, nil
+			}
+		}
+	}
+	if len(all) == 1 && s.platform == "" {
+		return all[0], nil
+	}
+	there := make([]string, len(all))
+	for i, d := range all {
+		if there[i] = "no platform"; d.Platform != nil {
+			there[i] = d.Platform.String()
+		}
+	}
+	return v1.Descriptor{}, fmt.Errorf("the artifact is an index without %s: it has %s", strings.Join(slices.Compact(want), " or "), list(there))
+}
+
+func list(s []string) string {
+	if len(s) == 0 {
+		return "none"
+	}
+	return strings.Join(s, ", ")
 }

@@ -12,8 +12,13 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-// defaultTimeout bounds a poll of a source that names no timeout.
-const defaultTimeout = 60 * time.Second
+const (
+	// defaultTimeout bounds a poll of a source that names no timeout.
+	defaultTimeout = 60 * time.Second
+	// startPatience is how long a source without a revision waits for its registry before it goes on with what is on the disk: longer than a registry takes that is
+	// there, so that a start does not apply old news first.
+	startPatience = 3 * time.Second
+)
 
 // loop polls one source. Its fields belong to the goroutine that runs it, but for the channels and cancel.
 type loop struct {
@@ -51,8 +56,9 @@ func (l *loop) run(ctx context.Context) {
 		<-ctx.Done()
 		return
 	}
+	asked := false
 	for first := true; ctx.Err() == nil; first = false {
-		err := l.poll(ctx)
+		err := l.poll(ctx, asked)
 		wait, again := next(l.source, l.state.Failures, err, first, rand.Float64()) //nolint:gosec // spreads load, keeps no secret
 		l.state.NextPoll = time.Time{}
 		if again {
@@ -62,13 +68,11 @@ func (l *loop) run(ctx context.Context) {
 			return
 		}
 		l.publish()
-		if !l.sleep(ctx, wait, again) {
-			return
-		}
+		asked = l.sleep(ctx, wait, again)
 	}
 }
 
-// sleep waits for the time or, where no time is set, for a poke alone. It reports false when the context ended.
+// sleep waits for the time or, where no time is set, for a poke alone. It reports whether it was a poke.
 func (l *loop) sleep(ctx context.Context, wait time.Duration, timed bool) bool {
 	var due <-chan time.Time
 	if timed {
@@ -78,17 +82,17 @@ func (l *loop) sleep(ctx context.Context, wait time.Duration, timed bool) bool {
 	}
 	select {
 	case <-ctx.Done():
-		return false
 	case <-due:
 	case <-l.poke:
+		return true
 	}
-	return true
+	return false
 }
 
 // poll does one poll and notes in the state how it went. A failure leaves the last revision where it is. A context that ended is no failure of the source, and
 // nothing is noted.
-func (l *loop) poll(ctx context.Context) error {
-	err := l.attempt(ctx)
+func (l *loop) poll(ctx context.Context, asked bool) error {
+	err := l.attempt(ctx, asked)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -96,52 +100,165 @@ func (l *loop) poll(ctx context.Context) error {
 	if err != nil {
 		l.state.Ready = false
 		l.state.Failures++
-		l.state.Message = err.Error()
+		l.state.Reason, l.state.Message = reason(err), err.Error()
 		if l.quiet.tell(l.state.LastPoll, l.state.Failures, l.state.Message) {
-			l.log.Warn("source failed", zap.Int("failures", l.state.Failures), zap.Error(err))
+			l.log.Warn("source failed", zap.String("reason", l.state.Reason), zap.Int("failures", l.state.Failures), zap.Error(err))
 		} else {
-			l.log.Debug("source failed", zap.Int("failures", l.state.Failures), zap.Error(err))
+			l.log.Debug("source failed", zap.String("reason", l.state.Reason), zap.Int("failures", l.state.Failures), zap.Error(err))
 		}
 		return err
 	}
 	if l.state.Failures > 0 {
 		l.log.Info("source recovered", zap.Int("failures", l.state.Failures))
 	}
-	l.state.Ready, l.state.Failures, l.state.Message = true, 0, ""
+	l.state.Ready, l.state.Failures, l.state.Reason, l.state.Message, l.state.Cached = true, 0, "", "", false
 	return nil
 }
 
-// attempt resolves, and fetches and tells where the digest is news.
-func (l *loop) attempt(parent context.Context) error {
+// reason is the word for an error.
+func reason(err error) string {
+	var f *deploy.Failure
+	switch {
+	case errors.As(err, &f):
+		return f.Reason
+	case errors.Is(err, context.DeadlineExceeded):
+		return deploy.SourceTimeout
+	}
+	return deploy.SourceFailed
+}
+
+// attempt resolves, and fetches and tells where the digest is news. Asked says that somebody waits for it: no answer is shared with other sources then.
+func (l *loop) attempt(parent context.Context, asked bool) error {
 	timeout := l.source.Timeout
 	if timeout <= 0 {
 		timeout = defaultTimeout
 	}
 	ctx, cancel := context.WithTimeout(parent, timeout)
 	defer cancel()
-	pin, err := l.registry.Resolve(ctx, l.source)
+	err := l.follow(ctx, parent, asked)
+	if err == nil {
+		return nil
+	}
+	if l.current.Digest == "" {
+		l.fromCache(parent)
+	}
+	return timedOut(ctx, timeout, err)
+}
+
+// follow brings the loop to what the reference means now.
+func (l *loop) follow(ctx, parent context.Context, asked bool) error {
+	pin, err := l.resolve(ctx, parent, asked)
 	if err != nil {
-		return l.timedOut(ctx, timeout, err)
+		if reason(err) == deploy.SourceNoPolicy { // what vouched for the revision is gone
+			l.withdraw(err)
+		}
+		return err
 	}
 	if pin == l.current {
 		return nil
 	}
+	if l.current.Digest != "" && pin.Policy != l.current.Policy {
+		same := pin.Digest == l.current.Digest
+		if err := l.recheck(ctx, parent, pin.Policy); err != nil && same {
+			return err
+		}
+		if pin == l.current { // nothing but the policy had changed
+			return nil
+		}
+	}
 	rev, err := l.registry.Fetch(ctx, l.source, pin)
 	if err != nil {
-		return l.timedOut(ctx, timeout, err)
+		return err
 	}
 	if parent.Err() != nil { // the source was changed or removed meanwhile: this is old news
 		return parent.Err()
 	}
-	l.current = pin
-	l.state.Revision, l.state.Digest, l.state.Annotations = rev.String(), rev.Digest, rev.Annotations
-	l.log.Info("new revision", zap.String("revision", rev.String()))
-	l.listener.Revised(rev)
+	l.tell(pin, rev)
 	return nil
 }
 
+// resolve asks what the reference means. While a source has no revision, one from the disk is taken if the answer does not come soon: an agent that starts beside a
+// dead registry has a state to hold.
+func (l *loop) resolve(ctx, parent context.Context, asked bool) (deploy.Pin, error) {
+	s := l.source
+	if asked {
+		s.Interval = 0 // no answer is young enough to be shared
+	}
+	if l.current.Digest != "" {
+		return l.registry.Resolve(ctx, s)
+	}
+	var pin deploy.Pin
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		pin, err = l.registry.Resolve(ctx, s)
+	}()
+	patience := time.NewTimer(startPatience)
+	defer patience.Stop()
+	select {
+	case <-done:
+	case <-patience.C:
+		l.fromCache(parent)
+		<-done
+	}
+	return pin, err
+}
+
+// recheck holds the revision in force against another policy. What does not stand is withdrawn, also where it could not be found out.
+func (l *loop) recheck(ctx, parent context.Context, policy string) error {
+	pin := l.current
+	pin.Policy = policy
+	rev, err := l.registry.Fetch(ctx, l.source, pin)
+	switch {
+	case parent.Err() != nil:
+		return parent.Err()
+	case err != nil:
+		l.withdraw(err)
+		return err
+	}
+	l.current = pin
+	l.state.VerifiedBy = rev.VerifiedBy
+	l.log.Info("revision verified again", zap.String("revision", rev.String()), zap.String("by", rev.VerifiedBy))
+	return nil
+}
+
+// withdraw takes the revision back: nothing is to be applied from it any more. What was applied stays.
+func (l *loop) withdraw(why error) {
+	if l.current.Digest == "" {
+		return
+	}
+	l.log.Warn("revision withdrawn", zap.String("revision", l.state.Revision), zap.String("reason", reason(why)), zap.Error(why))
+	l.current = deploy.Pin{}
+	l.state.Revision, l.state.Digest, l.state.VerifiedBy, l.state.Annotations, l.state.Cached = "", "", "", nil, false
+	l.listener.Withdrawn(l.source.Name)
+}
+
+// fromCache takes the newest revision that is on the disk, if there is one and it is still good.
+func (l *loop) fromCache(ctx context.Context) {
+	pin, rev, err := l.registry.Cached(ctx, l.source)
+	if err != nil {
+		l.log.Debug("nothing on the disk to go on with", zap.Error(err))
+		return
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	l.state.Cached = true
+	l.tell(pin, rev)
+	l.publish()
+}
+
+// tell makes a revision the one in force.
+func (l *loop) tell(pin deploy.Pin, rev deploy.Revision) {
+	l.current = pin
+	l.state.Revision, l.state.Digest, l.state.VerifiedBy, l.state.Annotations = rev.String(), rev.Digest, rev.VerifiedBy, rev.Annotations
+	l.log.Info("new revision", zap.String("revision", rev.String()), zap.String("verifiedBy", rev.VerifiedBy), zap.Bool("cached", l.state.Cached))
+	l.listener.Revised(rev)
+}
+
 // timedOut says how long the source had, for the context's own words do not.
-func (l *loop) timedOut(ctx context.Context, timeout time.Duration, err error) error {
+func timedOut(ctx context.Context, timeout time.Duration, err error) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) && errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("no answer within the timeout of %s: %w", timeout, err)
 	}

@@ -29,8 +29,8 @@ func next(s deploy.Source, failures int, err error, first bool, r float64) (wait
 		}
 		return wait, true
 	}
-	if s.Spec.Ref != nil && s.Spec.Ref.Digest != "" {
-		return 0, false // a digest cannot change its mind
+	if s.Spec.Ref != nil && s.Spec.Ref.Digest != "" && s.Spec.Verify == nil {
+		return 0, false // a digest cannot change its mind; who may sign it can
 	}
 	if first {
 		return scale(s.Interval, (1+phase(s))/2), true

@@ -18,14 +18,19 @@ import (
 type Registry interface {
 	// Resolve says which digest a source's reference means now. One cheap request for a tag, none for a digest.
 	Resolve(context.Context, deploy.Source) (deploy.Pin, error)
-	// Fetch brings the artifact to disk; what is there already costs no request.
+	// Fetch brings the artifact to disk, verified as the source demands now; what is there already costs no request.
 	Fetch(context.Context, deploy.Source, deploy.Pin) (deploy.Revision, error)
+	// Cached is the newest revision that a Fetch for an equal source left on the disk, verified as the source demands now. It asks no registry. An error says that
+	// there is none, or that it is not good any more.
+	Cached(context.Context, deploy.Source) (deploy.Pin, deploy.Revision, error)
 }
 
 // Listener hears what is new. Its methods are called from many goroutines, for one source from one at a time, and never block.
 type Listener interface {
 	// Revised tells a revision that differs from the one before it.
 	Revised(deploy.Revision)
+	// Withdrawn tells that the revision told last must not be used any more, though there is none in its place.
+	Withdrawn(deploy.Name)
 	// SourceState tells how a poll went.
 	SourceState(deploy.SourceState)
 }
@@ -104,7 +109,7 @@ func (p *Poller) PollOnce(ctx context.Context) error {
 		wg.Go(func() {
 			l := p.newLoop(s)
 			if !s.Spec.Suspend {
-				errs[i] = l.poll(ctx)
+				errs[i] = l.poll(ctx, true)
 			}
 			l.publish()
 		})

@@ -27,12 +27,17 @@ type fake struct {
 	err      error // of Resolve
 	fetchErr error
 	delay    time.Duration
+	cached   deploy.Pin // on the disk; none where it has no digest
+	// signed holds, by policy, the digests that it accepts; nil accepts all.
+	signed   map[string]string
+	shared   []bool // of each Resolve: whether the answer may have been shared
 	resolved []time.Time
 	fetched  []string
 }
 
-func (f *fake) Resolve(ctx context.Context, _ deploy.Source) (deploy.Pin, error) {
+func (f *fake) Resolve(ctx context.Context, s deploy.Source) (deploy.Pin, error) {
 	f.mu.Lock()
+	f.shared = append(f.shared, s.Interval > 0)
 	f.resolved = append(f.resolved, time.Now())
 	pin, err, delay := f.pin, f.err, f.delay
 	f.mu.Unlock()
@@ -53,7 +58,24 @@ func (f *fake) Fetch(_ context.Context, s deploy.Source, pin deploy.Pin) (deploy
 	if f.fetchErr != nil {
 		return deploy.Revision{}, f.fetchErr
 	}
-	return deploy.Revision{Source: s.Name, Ref: pin.Ref, Digest: pin.Digest}, nil
+	return f.revision(s, pin)
+}
+
+func (f *fake) Cached(_ context.Context, s deploy.Source) (deploy.Pin, deploy.Revision, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.cached.Digest == "" {
+		return deploy.Pin{}, deploy.Revision{}, errors.New("nothing there")
+	}
+	rev, err := f.revision(s, f.cached)
+	return f.cached, rev, err
+}
+
+func (f *fake) revision(s deploy.Source, pin deploy.Pin) (deploy.Revision, error) {
+	if f.signed != nil && f.signed[pin.Policy] != pin.Digest {
+		return deploy.Revision{}, &deploy.Failure{Reason: deploy.SourceUnverified, Err: errors.New("bad signature")}
+	}
+	return deploy.Revision{Source: s.Name, Ref: pin.Ref, Digest: pin.Digest, VerifiedBy: pin.Policy}, nil
 }
 
 func (f *fake) set(change func(*fake)) {
@@ -79,6 +101,12 @@ func (e *ear) Revised(r deploy.Revision) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.revisions = append(e.revisions, r.String())
+}
+
+func (e *ear) Withdrawn(deploy.Name) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.revisions = append(e.revisions, "withdrawn")
 }
 
 func (e *ear) SourceState(s deploy.SourceState) {

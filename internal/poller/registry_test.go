@@ -26,6 +26,7 @@ type news struct {
 }
 
 func (n *news) Revised(r deploy.Revision)        { n.revisions <- r }
+func (n *news) Withdrawn(deploy.Name)            {}
 func (n *news) SourceState(s deploy.SourceState) { n.states <- s }
 
 func (n *news) revision(t *testing.T) deploy.Revision {

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -32,13 +31,14 @@ const (
 
 // Layer is one layer of an artifact to push.
 type Layer struct {
-	MediaType string
-	Data      []byte
+	MediaType   string
+	Data        []byte
+	Annotations map[string]string
 }
 
 // PushFiles pushes files (path → content) as flux push artifact would and returns the manifest's digest. The same files and annotations have the same digest.
 func (r *Registry) PushFiles(repo, tag string, files map[string]string, annotations map[string]string) string {
-	return r.PushLayers(repo, tag, MediaFluxConfig, []byte(emptyConfig), annotations, Layer{MediaFluxContent, TarGz(files)})
+	return r.PushLayers(repo, tag, MediaFluxConfig, []byte(emptyConfig), annotations, Layer{MediaType: MediaFluxContent, Data: TarGz(files)})
 }
 
 // PushChart pushes a chart archive as helm push would, with a provenance layer behind it where one is given, and returns the manifest's digest.
@@ -47,9 +47,9 @@ func (r *Registry) PushChart(repo, tag string, chart []byte, provenance ...[]byt
 	if err != nil {
 		r.fail(err)
 	}
-	layers := []Layer{{MediaHelmChart, chart}}
+	layers := []Layer{{MediaType: MediaHelmChart, Data: chart}}
 	for _, p := range provenance {
-		layers = append(layers, Layer{MediaHelmProvenance, p})
+		layers = append(layers, Layer{MediaType: MediaHelmProvenance, Data: p})
 	}
 	return r.PushLayers(repo, tag, MediaHelmConfig, config, nil, layers...)
 }
@@ -64,12 +64,14 @@ func (r *Registry) PushLayers(repo, tag, configType string, config []byte, annot
 		Annotations:   annotations,
 	}
 	for _, l := range layers {
-		m.Layers = append(m.Layers, r.pushBlob(repo, l.MediaType, l.Data))
+		d := r.pushBlob(repo, l.MediaType, l.Data)
+		d.Annotations = l.Annotations
+		m.Layers = append(m.Layers, d)
 	}
 	return r.PushManifest(repo, tag, string(manifestType), mustJSON(m))
 }
 
-// PushIndex pushes an index over manifests that are there already: platform (os/arch) → digest.
+// PushIndex pushes an index over manifests that are there already: platform (os/arch[/variant]) → digest.
 func (r *Registry) PushIndex(repo, tag string, platforms map[string]string) string {
 	index := v1.IndexManifest{SchemaVersion: 2, MediaType: indexType}
 	names := make([]string, 0, len(platforms))
@@ -78,14 +80,17 @@ func (r *Registry) PushIndex(repo, tag string, platforms map[string]string) stri
 	}
 	slices.Sort(names)
 	for _, p := range names {
-		os, arch, _ := strings.Cut(p, "/")
+		platform, err := v1.ParsePlatform(p)
+		if err != nil {
+			r.fail(fmt.Errorf("index %s:%s: %w", repo, tag, err))
+		}
 		hash, err := v1.NewHash(platforms[p])
 		if err != nil {
 			r.fail(fmt.Errorf("index %s:%s: %w", repo, tag, err))
 		}
 		size := len(r.do(http.MethodGet, "/v2/"+repo+"/manifests/"+platforms[p], "", nil, http.StatusOK).body)
 		index.Manifests = append(index.Manifests, v1.Descriptor{
-			MediaType: manifestType, Digest: hash, Size: int64(size), Platform: &v1.Platform{OS: os, Architecture: arch},
+			MediaType: manifestType, Digest: hash, Size: int64(size), Platform: platform,
 		})
 	}
 	return r.PushManifest(repo, tag, string(indexType), mustJSON(index))

@@ -1,0 +1,114 @@
+package artifact
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/towline/towline/internal/artifact/login"
+	"github.com/towline/towline/internal/artifact/verify"
+	"github.com/towline/towline/internal/deploy"
+)
+
+// Keys of a Secret that a policy is read from.
+const (
+	keyTrustedRoot = "trusted_root.json"
+	keyTrustPolicy = "trustpolicy.json"
+)
+
+// policy is what a source's signatures are checked with, as its Secrets and files say now; nil where it demands none. The error is a *deploy.Failure: SourceNoPolicy
+// where what is named is missing or no good, SourceNoCredentials where it cannot be read just now.
+func (s *Store) policy(ctx context.Context, src deploy.Source) (*verify.Policy, error) {
+	v := src.Spec.Verify
+	if v == nil {
+		return nil, nil
+	}
+	m, err := s.material(ctx, src.Name.Namespace, v)
+	if err != nil {
+		reason := deploy.SourceNoCredentials
+		if missing(err) {
+			reason = deploy.SourceNoPolicy
+		}
+		return nil, &deploy.Failure{Reason: reason, Err: fmt.Errorf("verify: %w", err)}
+	}
+	key := deploy.HashOf(m)
+	s.mu.Lock()
+	known := s.policies[src.Name]
+	s.mu.Unlock()
+	if known.material == key {
+		return known.policy, nil
+	}
+	p, err := verify.New(m)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.policies[src.Name] = parsed{material: key, policy: p}
+	return p, nil
+}
+
+// parsed is a policy and the hash of what it was made of.
+type parsed struct {
+	material string
+	policy   *verify.Policy
+}
+
+// material reads the Secrets and files that a source names for its signatures.
+func (s *Store) material(ctx context.Context, namespace string, v *deploy.Verify) (verify.Material, error) {
+	m := verify.Material{Provider: v.Provider, Identities: v.MatchOIDCIdentity, Keys: map[string][]byte{}, Certificates: map[string][]byte{}}
+	if v.SecretRef != nil {
+		data, err := s.secret(ctx, namespace, v.SecretRef.Name)
+		if err != nil {
+			return m, err
+		}
+		m.TrustPolicy = data[keyTrustPolicy]
+		for name, b := range data {
+			switch filepath.Ext(name) {
+			case ".pub":
+				m.Keys[name] = b
+			case ".crt", ".pem":
+				m.Certificates[name] = b
+			}
+		}
+	}
+	if v.TrustedRootSecretRef != nil {
+		data, err := s.secret(ctx, namespace, v.TrustedRootSecretRef.Name)
+		if err != nil {
+			return m, err
+		}
+		if m.TrustedRoot = data[keyTrustedRoot]; m.TrustedRoot == nil {
+			return m, &deploy.Failure{Reason: deploy.SourceNoPolicy, Err: fmt.Errorf("secret %s/%s has no key %s", namespace, v.TrustedRootSecretRef.Name, keyTrustedRoot)}
+		}
+	}
+	for path, into := range map[string]*[]byte{v.TrustedRoot: &m.TrustedRoot, v.TrustPolicy: &m.TrustPolicy} {
+		if path == "" {
+			continue
+		}
+		b, err := login.ReadFile(path)
+		if err != nil {
+			return m, err
+		}
+		*into = b
+	}
+	for kind, paths := range map[*map[string][]byte][]string{&m.Keys: v.Keys, &m.Certificates: v.Certificates} {
+		for _, path := range paths {
+			b, err := login.ReadFile(path)
+			if err != nil {
+				return m, err
+			}
+			(*kind)[nameOf(path, *kind)] = b
+		}
+	}
+	return m, nil
+}
+
+// nameOf is the last element of a path; the whole path where that is taken.
+func nameOf(path string, taken map[string][]byte) string {
+	name := filepath.Base(path)
+	if _, ok := taken[name]; ok {
+		return strings.TrimPrefix(path, "./")
+	}
+	return name
+}
