@@ -49,6 +49,8 @@ func init() {
 	must(x509.SystemCertPool()) // reads it
 	proxy := httptest.NewServer(tunnel(server.Listener.Addr().String()))
 	os.Setenv("HTTPS_PROXY", proxy.URL)
+	os.Setenv("NO_PROXY", "")
+	os.Unsetenv("no_proxy")
 }
 
 func must[T any](v T, err error) T {
@@ -101,10 +103,13 @@ func endpoint(t *testing.T, h http.HandlerFunc) *httptest.Server {
 	return s
 }
 
-// home is an empty one, which must stay so.
+// home is an empty one, which must stay so, and no identity of the developer's in the environment.
 func home(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("HOME", dir)
+	for _, v := range []string{"AWS_PROFILE", "AWS_SESSION_TOKEN", "AZURE_ENVIRONMENT", "GOOGLE_APPLICATION_CREDENTIALS"} {
+		t.Setenv(v, "")
+	}
 	t.Cleanup(func() {
 		if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
 			t.Errorf("left in $HOME: %v, %v", entries, err)
