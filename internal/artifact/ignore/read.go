@@ -16,12 +16,13 @@ const (
 
 // Read collects the patterns of a tree: the .sourceignore files from the root down, each for its own folder, then extra for all. Files in folders that are ignored
 // are not read. Flux's defaults apply where neither has a pattern.
-func Read(fsys fs.FS, extra *string) (*Matcher, error) {
+func Read(fsys fs.FS, extra *string) (*Matcher, error) { return read(fsys, extra, &budget{}) }
+
+func read(fsys fs.FS, extra *string, b *budget) (*Matcher, error) {
 	m := &Matcher{patterns: parseAll(alwaysIgnored, "")}
 	if extra != nil {
 		m.extra = parseAll(split(*extra), "")
 	}
-	b := &budget{}
 	if err := m.folder(fsys, ".", b); err != nil {
 		return nil, fmt.Errorf("read the ignore rules: %w", err)
 	}
@@ -93,9 +94,9 @@ func (m *Matcher) file(fsys fs.FS, dir string, e fs.DirEntry) error {
 	return nil
 }
 
-// maxSteps is how many comparisons of a byte or a pattern a whole tree may cost, some seconds of one core. Honest trees need thousands of times less; patterns
+// maxSteps is how many comparisons of a byte or a pattern a whole tree may cost, a second or two of one core. Honest trees need a hundredth of that; patterns
 // that are made to be slow end here.
-const maxSteps = 2_000_000_000
+const maxSteps = 500_000_000
 
 // budget counts the steps of one tree.
 type budget struct{ steps int }
