@@ -126,7 +126,8 @@ func (r *resolver) noSuchEntry(e *entry, s deploy.EventSource) string {
 		kinds = []deploy.Kind{s.Kind}
 	}
 	for _, k := range kinds {
-		if r.byName[deploy.Name{Kind: k, Namespace: s.Namespace, Name: s.Name}] != nil {
+		inAny := s.Namespace == "*" && r.anywhere[deploy.Name{Kind: k, Name: s.Name}]
+		if inAny || r.byName[deploy.Name{Kind: k, Namespace: s.Namespace, Name: s.Name}] != nil {
 			return ""
 		}
 	}
@@ -134,7 +135,9 @@ func (r *resolver) noSuchEntry(e *entry, s deploy.EventSource) string {
 	what := missing.Short(r.namespace)
 	if s.Kind == "" {
 		what = strings.TrimPrefix(what, "/") // of any kind
-		if s.Namespace != r.namespace {
+		if s.Namespace == "*" {
+			what = s.Name + " in any namespace"
+		} else if s.Namespace != r.namespace {
 			what = fmt.Sprintf("%s in namespace %s", s.Name, s.Namespace)
 		}
 	}

@@ -37,6 +37,7 @@ func TestSinksAreLoadedWithDefaults(t *testing.T) {
 			EventSources: []deploy.EventSource{
 				{Name: "*", Namespace: "towline-system"}, {Name: "podinfo", Namespace: "towline-system"}, {Kind: deploy.KindSource, Name: "*", Namespace: "towline-system"},
 				{Kind: deploy.KindKustomization, Name: "podinfo", Namespace: "towline-system"}, {Kind: deploy.KindSource, Name: "podinfo", Namespace: "towline-system"},
+				{Name: "podinfo", Namespace: "*"}, {Kind: deploy.KindSource, Name: "*", Namespace: "*"},
 			},
 			InclusionList: []string{"failed$"}, ExclusionList: []string{"^waiting"},
 			EventMetadata: map[string]string{"region": "eu-west", "port": "8080"}, Summary: "edge", Suspend: true,

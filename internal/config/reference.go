@@ -16,6 +16,7 @@ const maxSuggested = 50
 type resolver struct {
 	entries   []*entry
 	byName    map[deploy.Name]*entry
+	anywhere  map[deploy.Name]bool // the names without their namespaces
 	sorted    []deploy.Name
 	namespace string
 	// suggested counts the suggestions so far.
@@ -24,7 +25,7 @@ type resolver struct {
 
 // newResolver indexes the entries by name and reports names that are taken. Entries without a usable name take part in nothing.
 func newResolver(entries []*entry, namespace string) *resolver {
-	r := &resolver{entries: entries, byName: map[deploy.Name]*entry{}, namespace: namespace}
+	r := &resolver{entries: entries, byName: map[deploy.Name]*entry{}, anywhere: map[deploy.Name]bool{}, namespace: namespace}
 	for _, e := range entries {
 		if e.name.Name == "" {
 			continue
@@ -34,6 +35,7 @@ func newResolver(entries []*entry, namespace string) *resolver {
 			continue
 		}
 		r.byName[e.name] = e
+		r.anywhere[deploy.Name{Kind: e.kind, Name: e.name.Name}] = true
 	}
 	r.sorted = slices.SortedFunc(maps.Keys(r.byName), deploy.Name.Compare)
 	return r

@@ -73,7 +73,7 @@ type EventSource struct {
 	Kind Kind `json:"kind,omitempty"`
 	// Name of the entry, or * for all.
 	Name string `json:"name"`
-	// Namespace of the entry. Default: the alert's namespace.
+	// Namespace of the entry, or * for all. Default: the alert's namespace.
 	Namespace string `json:"namespace,omitempty"`
 }
 
