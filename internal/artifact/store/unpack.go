@@ -70,10 +70,14 @@ func (u *unpacker) archive(b *bufio.Reader) error {
 	}
 	defer done()
 	stream = &bounded{stream, u}
+	before := u.stream
 	tr := tar.NewReader(stream)
 	for {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
+			if u.stream == before { // even a tar of nothing has an end; without one, this is no artifact that says that everything is gone
+				return fmt.Errorf("read the archive: there is nothing in it: %w", io.ErrUnexpectedEOF)
+			}
 			return onlyPadding(stream)
 		}
 		if err != nil {
