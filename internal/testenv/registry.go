@@ -36,6 +36,7 @@ type Registry struct {
 	pageSize int
 	noHead   bool
 	noDigest bool
+	noRefers bool
 }
 
 // Request is one request that a client sent.
@@ -145,6 +146,13 @@ func (r *Registry) OmitDigest(omit bool) {
 	r.noDigest = omit
 }
 
+// RefuseReferrers answers the referrers API with 404, as older registries do: clients keep the list at the referrers tag then.
+func (r *Registry) RefuseReferrers(refuse bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.noRefers = refuse
+}
+
 // serve notes the request, then lets faults, credentials and the real registry answer it, in this order.
 func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 	note := r.note(req)
@@ -177,9 +185,11 @@ func (r *Registry) answer(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	r.mu.Lock()
-	size, noHead, noDigest := r.pageSize, r.noHead, r.noDigest
+	size, noHead, noDigest, noRefers := r.pageSize, r.noHead, r.noDigest, r.noRefers
 	r.mu.Unlock()
 	switch {
+	case noRefers && strings.Contains(req.URL.Path, "/referrers/"):
+		w.WriteHeader(http.StatusNotFound)
 	case noHead && req.Method == http.MethodHead:
 		w.WriteHeader(http.StatusMethodNotAllowed)
 	case strings.HasSuffix(req.URL.Path, "/tags/list") && size > 0:

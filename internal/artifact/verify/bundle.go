@@ -140,7 +140,9 @@ func (c *cosign) bundle(b *bundle.Bundle, digest string) (string, error) {
 	}
 	by, res, err := c.check(claim{
 		keyed: b, certified: certified(b),
-		artifact: func() sigstore.ArtifactPolicyOption { return sigstore.WithArtifactDigest(h.Algorithm, bytes.Clone(sum)) },
+		artifact: func() sigstore.ArtifactPolicyOption {
+			return sigstore.WithArtifactDigest(h.Algorithm, bytes.Clone(sum))
+		},
 	})
 	switch {
 	case err != nil:

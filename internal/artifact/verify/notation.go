@@ -236,4 +236,3 @@ func explain(out *notation.VerificationOutcome, err error) error {
 	}
 	return err
 }
-
