@@ -106,7 +106,11 @@ func (s *Store) keychains(ctx context.Context, src deploy.Source, files *login.F
 	var out []authn.Keychain
 	spec, namespace := src.Spec, src.Name.Namespace
 	if files != nil {
-		out = append(out, files)
+		if spec.CredentialFiles.DockerConfig == "" {
+			out = append(out, onlyFor{files, spec.URL})
+		} else { // it says itself which host gets which
+			out = append(out, files)
+		}
 	}
 	var names []string
 	if spec.SecretRef != nil {
@@ -140,6 +144,26 @@ func (s *Store) keychains(ctx context.Context, src deploy.Source, files *login.F
 		out = append(out, cloud)
 	}
 	return out, nil
+}
+
+// onlyFor keeps credentials that name no host to that of a url: a mirror must not get them.
+type onlyFor struct {
+	*login.FileKeychain
+	url string
+}
+
+// Resolve is for callers without a context.
+func (k onlyFor) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	return k.ResolveContext(context.Background(), r)
+}
+
+// ResolveContext is anonymous for other hosts.
+func (k onlyFor) ResolveContext(ctx context.Context, r authn.Resource) (authn.Authenticator, error) {
+	repo, err := repository(k.url, false)
+	if err != nil || repo.RegistryStr() != r.RegistryStr() {
+		return authn.Anonymous, nil //nolint:nilerr // a url that is none has no host to give them to
+	}
+	return k.FileKeychain.ResolveContext(ctx, r)
 }
 
 // pullSecret reads a Secret of type kubernetes.io/dockerconfigjson.
