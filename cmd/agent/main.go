@@ -75,16 +75,19 @@ func newRoot() *cobra.Command {
 		&cobra.Group{ID: groupAgent, Title: "The agent:"},
 		&cobra.Group{ID: groupConfig, Title: "The config:"},
 		&cobra.Group{ID: groupLook, Title: "A running agent:"},
+		&cobra.Group{ID: groupArtifact, Title: "Artifacts in registries:"},
 	)
 	root.AddCommand(newRun(), newValidate(), newSchema(), newBuild(), newStatus(), newExplain(), newReconcile(), newReload(), newVersion())
+	root.AddCommand(newPush(), newPull(), newTag(), newList(), newDiff())
 	return root
 }
 
 // The groups of commands in the help text.
 const (
-	groupAgent  = "agent"
-	groupConfig = "config"
-	groupLook   = "look"
+	groupAgent    = "agent"
+	groupConfig   = "config"
+	groupLook     = "look"
+	groupArtifact = "artifact"
 )
 
 func noArgs(c *cobra.Command, args []string) error {

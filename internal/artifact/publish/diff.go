@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/pmezard/go-difflib/difflib"
 )
@@ -158,15 +159,24 @@ func (c *Comparison) fileText(name string) (string, error) {
 		return fmt.Sprintf("--- %s: only what is not shown differs\n", name), nil
 	}
 	d := difflib.UnifiedDiff{
-		A: difflib.SplitLines(a), B: difflib.SplitLines(b), FromFile: "artifact/" + name, ToFile: "folder/" + name, Context: diffContext,
+		A: lines(a), B: lines(b), FromFile: "artifact/" + name, ToFile: "folder/" + name, Context: diffContext,
 	}
 	if !before.there {
-		d.A, d.FromFile = nil, os.DevNull
+		d.FromFile = os.DevNull
 	}
 	if !after.there {
-		d.B, d.ToFile = nil, os.DevNull
+		d.ToFile = os.DevNull
 	}
 	return difflib.GetUnifiedDiffString(d)
+}
+
+// lines splits a text; a last line without an end is marked as diff does.
+func lines(s string) []string {
+	out := slices.Collect(strings.Lines(s))
+	if n := len(out); n > 0 && !strings.HasSuffix(s, "\n") {
+		out[n-1] += "\n\\ No newline at end of file\n"
+	}
+	return out
 }
 
 // content is a file as text, or why it is not shown.

@@ -38,7 +38,8 @@ type Writer interface {
 	PutManifest(ctx context.Context, mediaType string, raw []byte, reference string) error
 }
 
-// Progress hears of a layer on its way: how many of its bytes have passed. It is called often and from one goroutine at a time; nil hears nothing.
+// Progress hears of a layer on its way: how many of its bytes have passed. It is called often, and after
+// a failure perhaps once more; nil hears nothing.
 type Progress func(done, total int64)
 
 // meter counts what passes.

@@ -129,7 +129,7 @@ func TestPushFailures(t *testing.T) {
 		{"a refusal without credentials says where to put them", testenv.Fault{Kind: testenv.FaultStatus, Status: 401}, oci.ErrUnauthorized, []string{"401", "docker login", "TOWLINE_REGISTRY_CREDS"}},
 		{"a prohibition", testenv.Fault{Kind: testenv.FaultStatus, Status: 403, Path: "/blobs/"}, oci.ErrUnauthorized, []string{"403", "credentials"}},
 		{"a host that is no registry", testenv.Fault{Kind: testenv.FaultStatus, Status: 404, Method: http.MethodPost}, oci.ErrNotFound, []string{"404", "is no registry, or wants the repository apps/web to be made first"}},
-		{"a layer that is too large for a proxy", testenv.Fault{Kind: testenv.FaultStatus, Status: 413, Method: http.MethodPatch}, nil, []string{"413", "client_max_body_size"}},
+		{"a layer that is too large for a proxy", testenv.Fault{Kind: testenv.FaultStatus, Status: 413, Method: http.MethodPut, Path: "/blobs/"}, nil, []string{"413", "client_max_body_size"}},
 		{"too many requests", testenv.Fault{Kind: testenv.FaultStatus, Status: 429, RetryAfter: 7 * time.Second}, oci.ErrRateLimited, []string{"429", "7s"}},
 		{"a registry that is down", testenv.Fault{Kind: testenv.FaultStatus, Status: 503}, oci.ErrUnavailable, []string{"503", "nothing was tagged"}},
 		{"a connection that is cut", testenv.Fault{Kind: testenv.FaultReset, Path: "/blobs/"}, oci.ErrNetwork, []string{"nothing was tagged"}},

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/towline/towline/internal/artifact/publish"
+)
+
+func newPull() *cobra.Command {
+	return newVerb("pull", "Fetch an artifact", newPullArtifact())
+}
+
+func newPullArtifact() *cobra.Command {
+	var (
+		at     place
+		output string
+		force  bool
+	)
+	c := &cobra.Command{
+		Use:   "artifact oci://HOST/REPOSITORY[:TAG][@DIGEST]",
+		Short: "Pull an artifact and unpack it into a folder",
+		Long: "Pull an artifact (default: tag latest), check every byte of it against its digest and unpack its first layer into a folder, which is made where it is missing.\n" +
+			"Files that are there and not in the artifact stay. One that is there with another content is an error, and then nothing is changed.",
+		Example: "  towline pull artifact oci://registry.example.org/apps/web:v1 --output ./web",
+		Args:    exactlyOne("url"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if output == "" {
+				return usageError{errors.New("where to? Name a folder with --output")}
+			}
+			ref, repo, stop, err := at.reach(args[0])
+			if err != nil {
+				return err
+			}
+			defer stop()
+			ctx, cancel := context.WithTimeout(c.Context(), at.timeout)
+			defer cancel()
+			bar := newTransferBar(c.ErrOrStderr(), "pulling")
+			got, err := publish.Pull(ctx, repo, ref, output, publish.PullOptions{Force: force, Progress: bar.tell})
+			bar.clear()
+			if err != nil {
+				return failed(ctx, "pull", ref, false, err)
+			}
+			w := c.OutOrStdout()
+			if _, err := fmt.Fprintf(w, "pulled %s into %s: %s\n", ref, output, plural(got.Files, "file")); err != nil {
+				return err
+			}
+			for _, row := range [][2]string{
+				{"digest", got.Digest}, {"source", got.Annotations[publish.AnnotationSource]}, {"revision", got.Annotations[publish.AnnotationRevision]},
+			} {
+				if row[1] == "" {
+					continue
+				}
+				if _, err := fmt.Fprintf(w, "%s %s\n", row[0], row[1]); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVarP(&output, "output", "o", "", "`folder` to unpack into")
+	c.Flags().BoolVar(&force, "force", false, "replace files that have another content")
+	at.add(c.Flags())
+	return c
+}
