@@ -100,16 +100,35 @@ func (c *Cache) makeRoom(name string, size int64) error {
 	return err
 }
 
+// yield evicts everything that nobody needs, and reports whether that was anything.
+func (c *Cache) yield() bool {
+	c.space.Lock()
+	defer c.space.Unlock()
+	if !c.toldWhatIsNeeded() {
+		return false
+	}
+	all, err := c.list()
+	if err != nil {
+		return false
+	}
+	gone, _ := victims(all, 0)
+	n, _ := c.evict(gone) // what could not be removed is no reason to give up
+	return n > 0
+}
+
+func (c *Cache) toldWhatIsNeeded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.kept != nil
+}
+
 // choose says what has to go for an artifact that takes the name's place; nothing before the first Prune.
 func (c *Cache) choose(name string, size int64) (gone []stored, err error) {
 	full := &LimitError{"the cache, with this artifact and all that must stay,", c.limits.Cache, "bytes"}
 	if size > c.limits.Cache {
 		return nil, full
 	}
-	c.mu.Lock()
-	known := c.kept != nil
-	c.mu.Unlock()
-	if !known {
+	if !c.toldWhatIsNeeded() {
 		return nil, nil
 	}
 	all, err := c.list()

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -270,6 +272,34 @@ func TestPutMakesRoom(t *testing.T) {
 		}
 		if got := there(t, dir, append(all, name)); len(got) != 4 {
 			t.Errorf("left: %v", got)
+		}
+	})
+	t.Run("gives up what is not needed when the disk is full, and tries once more", func(t *testing.T) {
+		dir := t.TempDir()
+		all := fillCache(t, dir, 3)
+		c := open(t, dir)
+		if _, err := c.Prune(dirs(dir, all[1])); err != nil {
+			t.Fatal(err)
+		}
+		name, it := sized(t, 9)
+		pull, full := it.Pull, true
+		it.Pull = func(l v1.Descriptor, w io.Writer) error {
+			if full {
+				full = false
+				return os.WriteFile("/dev/full", []byte("x"), 0o600)
+			}
+			return pull(l, w)
+		}
+		if _, err := c.Put(name, it); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff([]int{1, 3}, there(t, dir, append(all, name))); d != "" {
+			t.Errorf("entries (-want +got):\n%s", d)
+		}
+		full = true
+		it.Manifest, it.ManifestDigest = nil, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+		if _, err := c.Put(EntryName(it.ManifestDigest, "cd"), it); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("error %v", err)
 		}
 	})
 }

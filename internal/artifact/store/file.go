@@ -70,12 +70,16 @@ func (c *Cache) makeDir(dir string) error {
 // explain adds to the disk's refusals what the user can do about them.
 func (c *Cache) explain(err error) error {
 	switch {
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case diskFull(err):
 		return fmt.Errorf("the disk of the artifact cache %s is full: make room, or give the cache a smaller budget: %w", c.dir, err)
 	case errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("the disk of the artifact cache %s is read-only: %w", c.dir, err)
 	}
 	return err
+}
+
+func diskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // ofSystem is an error of the disk or the system: the artifact is not to blame.

@@ -35,8 +35,9 @@ type Item struct {
 	Pull func(layer v1.Descriptor, w io.Writer) error
 }
 
-// Put writes an entry, or nothing. Where a sound one is there already, that one is returned and stays. Other entries are evicted as the budget demands, but none
-// before the first Prune has said which are needed. An artifact over a limit, or for which what must stay leaves no room, is a *LimitError.
+// Put writes an entry, or nothing. Where a sound one is there already, that one is returned and stays. Other entries are evicted as the budget or a full disk
+// demands (after which Pull is called once more), but none before the first Prune has said which are needed. An artifact over a limit, or for which what must stay
+// leaves no room, is a *LimitError.
 func (c *Cache) Put(name string, item Item) (*Entry, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -47,18 +48,25 @@ func (c *Cache) Put(name string, item Item) (*Entry, error) {
 	if err := c.hasRoom(name, compressedSize(item.Layers)); err != nil { // before anything is pulled
 		return nil, err
 	}
+	e, err := c.put(name, item)
+	if diskFull(err) && c.yield() { // others fill the disk too, and the budget knows nothing of them
+		e, err = c.put(name, item)
+	}
+	return e, c.explain(err)
+}
+
+func (c *Cache) put(name string, item Item) (*Entry, error) {
 	tmp, release, err := c.temp()
 	if err != nil {
-		return nil, c.explain(err)
+		return nil, err
 	}
 	defer release()
 	e, err := c.write(tmp, item)
 	if err != nil {
-		return nil, c.explain(err)
+		return nil, err
 	}
 	defer c.lock(name)()
-	e, err = c.publish(tmp, name, e, item.Evidence)
-	return e, c.explain(err)
+	return c.publish(tmp, name, e, item.Evidence)
 }
 
 // checkItem looks at what can be told before anything is pulled.
