@@ -23,7 +23,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// place is an artifact in a registry.
+// artifact is one in a registry.
 type artifact struct {
 	reg    *testenv.Registry
 	repo   string
@@ -50,7 +50,7 @@ func (a artifact) ref() string        { return a.repository() + "@" + a.digest }
 func (a artifact) repository() string { return a.reg.Host() + "/" + a.repo }
 
 // content is the artifact's repository as the agent reads it.
-func (a artifact) content(t *testing.T) *oci.Repository {
+func (a artifact) content(t testing.TB) *oci.Repository {
 	t.Helper()
 	repo, err := name.NewRepository(a.repository())
 	must(t, err)

@@ -14,7 +14,7 @@ const (
 	// maxFindings is how many bad signatures an error lists.
 	maxFindings = 8
 	// maxFinding is the length in bytes of what it says about one of them.
-	maxFinding = 240
+	maxFinding = 400
 )
 
 func noPolicy(format string, args ...any) error {
