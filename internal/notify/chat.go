@@ -1,0 +1,140 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nicholas-fedor/shoutrrr"
+
+	"github.com/towline/towline/internal/deploy"
+)
+
+// chatTimeout bounds one message to a chat or mail service. Most of the library's services give up before.
+const chatTimeout = 30 * time.Second
+
+// chat sends events as text through shoutrrr, which takes no context: a message that hangs is left alone after a while, and no other one is sent until it has come
+// back, so that there is never more than one.
+type chat struct {
+	account  account
+	instance string
+	hanging  chan error // of the message that has not come back; nil: none
+}
+
+func (c *chat) send(ctx context.Context, e deploy.Event) error {
+	err := c.post(ctx, e)
+	if err != nil {
+		c.account.forget()
+	}
+	return err
+}
+
+func (c *chat) post(ctx context.Context, e deploy.Event) error {
+	if c.hanging != nil {
+		select {
+		case <-c.hanging: // how it ended is of no interest: it was counted as failed
+			c.hanging = nil
+		default:
+			return errors.New("an earlier message is still on its way: the service does not answer")
+		}
+	}
+	address, _, err := c.account.load(ctx)
+	if err != nil {
+		return err
+	}
+	service, _, ok := strings.Cut(address, "://")
+	if !ok {
+		return errors.New("the address of the sink is not a service URL of shoutrrr, such as slack://…")
+	}
+	text, answer := compose(e, c.account.sink.Spec, c.instance), make(chan error, 1)
+	go func() { answer <- shout(address, text) }()
+	timer := time.NewTimer(chatTimeout)
+	defer timer.Stop()
+	select {
+	case err = <-answer:
+	case <-timer.C:
+		c.hanging = answer
+		return fmt.Errorf("send by %s: no answer within %s", known(service), chatTimeout)
+	case <-ctx.Done():
+		c.hanging = answer
+		return fmt.Errorf("send by %s: %w", known(service), ctx.Err())
+	}
+	if err != nil {
+		return translate(known(service), err)
+	}
+	return nil
+}
+
+// shout calls the library. It parses what servers answer: a mistake in that must not end the agent.
+func shout(address, text string) (err error) {
+	defer func() {
+		if recover() != nil { // the value may hold the address
+			err = errors.New("the service's code failed")
+		}
+	}()
+	return shoutrrr.Send(address, text)
+}
+
+// serviceName is how the names of shoutrrr's services look, with the scheme of a custom URL behind a plus.
+var serviceName = regexp.MustCompile(`^[a-z]{2,20}(\+https?)?$`)
+
+// known is the name of a service, unless it does not look like one: then it may be anything.
+func known(service string) string {
+	if serviceName.MatchString(service) {
+		return service
+	}
+	return "shoutrrr"
+}
+
+// httpStatus finds the status that a service answered with in an error of the library, which has no type for it.
+var httpStatus = regexp.MustCompile(`(?i)(?:status|HTTP)[^0-9]{0,24}([45]\d\d)\b|\b([45]\d\d) [A-Z][a-z]`)
+
+// translate says in our own words why a message was not sent. The library's words hold addresses, tokens and answers of servers.
+func translate(service string, err error) error {
+	if why, ok := cause(err); ok {
+		return fmt.Errorf("send by %s: %s", service, why)
+	}
+	said := err.Error()
+	if m := httpStatus.FindStringSubmatch(said); m != nil {
+		status, _ := strconv.Atoi(m[1] + m[2]) // three digits
+		failed := fmt.Errorf("send by %s: answered %d %s", service, status, http.StatusText(status))
+		if status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests {
+			return permanent{failed}
+		}
+		return failed
+	}
+	for _, phrase := range []string{"connection refused", "no such host", "connection reset", "i/o timeout", "deadline exceeded", "certificate"} {
+		if strings.Contains(said, phrase) {
+			return fmt.Errorf("send by %s: %s", service, phrase)
+		}
+	}
+	if strings.HasPrefix(said, "locating service") { // before anything was sent
+		return fmt.Errorf("send by %s: the address of the sink is not a service URL of shoutrrr", service)
+	}
+	return fmt.Errorf("send by %s: the service did not take it", service)
+}
+
+// compose is an event as a few lines of text.
+func compose(e deploy.Event, spec deploy.SinkSpec, instance string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "[%s] %s: %s\n%s", e.Severity, e.Object, e.Reason, e.Message)
+	line := func(key, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "\n%s: %s", key, value)
+		}
+	}
+	line("summary", spec.Summary)
+	line("revision", e.Revision)
+	line("reported by", instance)
+	for _, key := range slices.Sorted(maps.Keys(spec.EventMetadata)) {
+		line(key, spec.EventMetadata[key])
+	}
+	return b.String()
+}
