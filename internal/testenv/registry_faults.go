@@ -101,6 +101,8 @@ func (r *Registry) inject(w http.ResponseWriter, req *http.Request, f Fault) boo
 			return false
 		case <-req.Context().Done():
 			return true
+		case <-r.served: // the context of a request whose body was not read does not end with the connection
+			return true
 		}
 	}
 	res := r.record(req)

@@ -36,7 +36,7 @@ type session struct {
 	route     routeKey
 	material  [sha256.Size]byte // of credentials and route: changed ones make a new session
 	anonymous bool
-	mutual    bool // there is a client certificate
+	mutual    bool         // there is a client certificate
 	lookedUp  atomic.Int64 // Unix nanoseconds
 	mark      atomic.Pointer[string]
 	// headless is set when the registry has shown that a HEAD does not tell it the digest.
