@@ -72,7 +72,7 @@ func TestRoutesShareTransports(t *testing.T) {
 	proxy := Route{Proxy: &url.URL{Scheme: "http", Host: "proxy.test:3128", User: url.UserPassword("u", "p")}}
 	other := Route{Proxy: &url.URL{Scheme: "http", Host: "proxy.test:3128", User: url.UserPassword("u", "q")}}
 	for _, r := range []Route{{}, proxy, proxy, other, {}} {
-		if _, err := c.through(r); err != nil {
+		if _, _, err := c.through(r); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -97,7 +97,7 @@ func TestRoutesShareTransports(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.through(Route{Proxy: u}); err == nil || !strings.Contains(err.Error(), "proxy: ") {
+		if _, _, err := c.through(Route{Proxy: u}); err == nil || !strings.Contains(err.Error(), "proxy: ") {
 			t.Errorf("%s: error %v", bad, err)
 		}
 	}

@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -45,23 +44,23 @@ func (r Route) key() routeKey {
 	return routeKey(sum.Sum(nil))
 }
 
-// through is the transport for a route, with the gate before it.
-func (c *Client) through(r Route) (http.RoundTripper, error) {
+// through is the transport for a route, with the gate before it; and its own one, unless it is the client's base.
+func (c *Client) through(r Route) (http.RoundTripper, *http.Transport, error) {
 	base := c.base
+	var own *http.Transport
 	if key := r.key(); key != (routeKey{}) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		own := c.routes[key]
-		if own == nil {
+		if own = c.routes[key]; own == nil {
 			var err error
 			if own, err = r.transport(c.base); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			c.routes[key] = own
 		}
 		base = own
 	}
-	return transport.NewUserAgent(&gate{base: base}, c.agent), nil
+	return transport.NewUserAgent(&gate{base: base}, c.agent), own, nil
 }
 
 // closeUnused lets the connections of routes go that no session takes any more. The caller holds mu.
@@ -78,7 +77,7 @@ func (c *Client) closeUnused() {
 	}
 }
 
-// transport makes a route's transport, with the limits of the given one.
+// transport makes a route's transport, with the limits of the given one, or of the default where that is of another kind.
 func (r Route) transport(like http.RoundTripper) (*http.Transport, error) {
 	conf, err := r.tls()
 	if err != nil {
@@ -103,13 +102,6 @@ func (r Route) transport(like http.RoundTripper) (*http.Transport, error) {
 		return nil, &routeError{errors.New("proxy: want a URL such as http://proxy.example:3128")}
 	}
 	t.Proxy = http.ProxyURL(r.Proxy)
-	host := r.Proxy.Host
-	t.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, res *http.Response) error {
-		if res.StatusCode == http.StatusOK {
-			return nil
-		}
-		return &proxyError{host: host, status: res.StatusCode}
-	}
 	return t, nil
 }
 

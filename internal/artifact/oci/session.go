@@ -108,7 +108,7 @@ func (c *Client) session(ctx context.Context, key sessionKey, a Access) (*sessio
 func (c *Client) login(ctx context.Context, key sessionKey, a Access, m *material) (*session, error) {
 	s := &session{repo: a.Repo, material: m.sum, anonymous: m.conf == authn.AuthConfig{}, mutual: len(m.route.Cert) > 0, route: m.route.key()}
 	s.looked(m)
-	base, err := c.through(m.route)
+	base, own, err := c.through(m.route)
 	if err != nil {
 		return s, err
 	}
@@ -130,6 +130,9 @@ func (c *Client) login(ctx context.Context, key sessionKey, a Access, m *materia
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sessions[key] = s
+	if own != nil && c.routes[s.route] == nil { // nobody used it while the registry was asked
+		c.routes[s.route] = own
+	}
 	c.closeUnused()
 	return s, nil
 }

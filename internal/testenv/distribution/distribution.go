@@ -61,10 +61,9 @@ type Registry struct {
 	host   string
 	tokens *tokens
 
-	// mu guards requests and refuse.
+	// mu guards requests.
 	mu       sync.Mutex
 	requests []Request
-	refuse   func(*http.Request) (status int, retryAfter time.Duration)
 }
 
 // Request is one request that a client sent.
@@ -140,20 +139,12 @@ func (r *Registry) config(t testing.TB, o Options, scheme string) *configuration
 	return c
 }
 
-// count notes the request, refuses it where the test says so, and lets the token service or the registry answer it.
+// count notes the request and lets the token service or the registry answer it.
 func (r *Registry) count(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.mu.Lock()
 		r.requests = append(r.requests, Request{req.Method, req.URL.RequestURI(), req.Header.Get("Authorization")})
-		refuse := r.refuse
 		r.mu.Unlock()
-		if refuse != nil {
-			if status, after := refuse(req); status != 0 {
-				w.Header().Set("Retry-After", fmt.Sprint(int(after.Seconds())))
-				w.WriteHeader(status)
-				return
-			}
-		}
 		if r.tokens != nil && req.URL.Path == tokenPath {
 			r.tokens.ServeHTTP(w, req)
 			return
@@ -164,13 +155,6 @@ func (r *Registry) count(next http.Handler) http.Handler {
 
 // Host is host:port.
 func (r *Registry) Host() string { return r.host }
-
-// Refuse answers requests with the status (unless 0) and the Retry-After that the function says; nil heals.
-func (r *Registry) Refuse(f func(*http.Request) (status int, retryAfter time.Duration)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.refuse = f
-}
 
 // Requests lists what clients asked for since the start or the last Reset, oldest first.
 func (r *Registry) Requests() []Request {
