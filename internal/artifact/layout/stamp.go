@@ -21,7 +21,7 @@ func stampOf(info fs.FileInfo) stamp {
 	s := stamp{mode: info.Mode(), size: info.Size(), modified: info.ModTime().UnixNano()}
 	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
 		s.changed = time.Unix(sys.Ctim.Unix()).UnixNano()
-		s.device, s.inode = uint64(sys.Dev), sys.Ino
+		s.device, s.inode = sys.Dev, sys.Ino
 	}
 	return s
 }
