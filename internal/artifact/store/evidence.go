@@ -19,7 +19,7 @@ func (c *Cache) SetEvidence(entry string, evidence []byte) error {
 		return fmt.Errorf("keep the evidence for %s: %w", entry, err)
 	}
 	if len(evidence) == 0 {
-		return removeFile(e.path(evidenceFile))
+		return errors.Join(removeFile(e.path(evidenceFile)), syncPath(filepath.Dir(e.Dir)))
 	}
 	return c.setEvidence(e, evidence)
 }

@@ -82,8 +82,15 @@ func diskFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// ofSystem is an error of the disk or the system: the artifact is not to blame.
+// ofSystem is an error of the disk or the system, for which the artifact is not to blame: names that clash or are too long come from an artifact.
 func ofSystem(err error) bool {
 	var errno syscall.Errno
-	return errors.As(err, &errno)
+	if !errors.As(err, &errno) {
+		return false
+	}
+	switch errno {
+	case syscall.EEXIST, syscall.ENOTEMPTY, syscall.ENOTDIR, syscall.EISDIR, syscall.ENAMETOOLONG, syscall.ELOOP, syscall.EINVAL:
+		return false
+	}
+	return true
 }

@@ -124,8 +124,13 @@ func TestPutRefusesLayers(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			it := items(t, c.parts...)
-			if _, err := open(t, dir).Put(EntryName(it.Digest, "ab"), it); err == nil || !strings.Contains(err.Error(), c.want) {
+			_, err := open(t, dir).Put(EntryName(it.Digest, "ab"), it)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want one that says %q", err, c.want)
+			}
+			var limit *LimitError
+			if errors.Is(err, ErrInvalid) == errors.As(err, &limit) {
+				t.Errorf("error %v: it is either the artifact's fault or over a limit", err)
 			}
 			if n := names(t, dir); len(n) != 0 {
 				t.Errorf("left behind: %v", n)

@@ -43,7 +43,7 @@ func (c *Cache) Put(name string, item Item) (*Entry, error) {
 		return nil, err
 	}
 	if err := c.checkItem(item); err != nil {
-		return nil, err
+		return nil, invalid(err)
 	}
 	if err := c.hasRoom(name, compressedSize(item.Layers)); err != nil { // before anything is pulled
 		return nil, err
@@ -190,7 +190,7 @@ func writeBlob(path string, l v1.Descriptor, pull func(v1.Descriptor, io.Writer)
 		case w.left > 0:
 			return fmt.Errorf("layer %s: %d of its %d bytes are missing: %w", l.Digest, w.left, l.Size, io.ErrUnexpectedEOF)
 		case got != l.Digest.Hex:
-			return fmt.Errorf("layer %s: what was pulled has the digest %s:%s", l.Digest, l.Digest.Algorithm, got)
+			return invalid(fmt.Errorf("layer %s: what was pulled has the digest %s:%s", l.Digest, l.Digest.Algorithm, got))
 		}
 		return nil
 	})
@@ -209,7 +209,7 @@ func (b *blobWriter) Write(p []byte) (int, error) {
 		return 0, b.err
 	}
 	if int64(len(p)) > b.left {
-		b.err = errors.New("the layer is larger than the manifest says")
+		b.err = invalid(errors.New("the layer is larger than the manifest says"))
 		return 0, b.err
 	}
 	n, err := b.w.Write(p)

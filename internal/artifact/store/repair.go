@@ -22,11 +22,11 @@ func (e *Entry) fill(tree string, limits Limits) error {
 	defer func() { _ = root.Close() }()
 	if e.File == "" {
 		if err := e.unpack(root, limits); err != nil {
-			return err
+			return invalid(err)
 		}
 		if e.Trim {
 			if err := ignore.Trim(root, e.Ignore); err != nil {
-				return fmt.Errorf("apply the ignore rules: %w", err)
+				return invalid(fmt.Errorf("apply the ignore rules: %w", err))
 			}
 		}
 	}
