@@ -123,10 +123,13 @@ func kind(err error) (error, error) {
 		return ErrNetwork, fmt.Errorf("%w; the host speaks TLS only, and may want a client certificate: set tls.crt and tls.key with certSecretRef or certFiles", redact(err))
 	case errors.As(err, &token) && token.senseless():
 		return ErrUnavailable, token
+	case token != nil && !isAnswer:
+		return ErrNetwork, redact(err)
+	case token != nil && refusal.StatusCode == http.StatusNotFound:
+		return ErrUnavailable, token // what is missing is not what was asked for
+	case token != nil:
+		return answered(refusal.StatusCode), token
 	case isAnswer:
-		if token != nil {
-			return answered(refusal.StatusCode), token
-		}
 		return answered(refusal.StatusCode), errors.New(describe(refusal))
 	case errors.As(err, &answer), errors.Is(err, errTooLong):
 		return ErrUnavailable, redact(err)
@@ -271,6 +274,6 @@ func stale(err error, s *session) bool {
 		return true
 	}
 	_, isTLS := tlsFailure(err, time.Now())
-	code := status(err)
-	return code == http.StatusUnauthorized || code == http.StatusForbidden || isTLS || errors.As(err, &proxy) && proxy.status == http.StatusProxyAuthRequired
+	answer, ok := asAnswer(err)
+	return ok && answered(answer.StatusCode) == ErrUnauthorized || isTLS || errors.As(err, &proxy) && proxy.status == http.StatusProxyAuthRequired
 }

@@ -156,6 +156,20 @@ func TestReferrersAreNeverTakenForNone(t *testing.T) {
 	}
 }
 
+func TestAMissingTokenServiceIsNoMissingReferrer(t *testing.T) {
+	reg := testenv.NewRegistry(t)
+	reg.RequireToken(user, password)
+	r := newClient(t).Repository(access(t, reg.Host(), robot, oci.Route{}))
+	m := push(t, r, "v1", []byte("layer"), nil)
+	if _, err := r.Referrers(t.Context(), m.Digest.String()); err != nil {
+		t.Fatal(err)
+	}
+	reg.ExpireTokens()
+	reg.Fail(testenv.Fault{Kind: testenv.FaultStatus, Status: 404, Path: "/token"})
+	_, err := r.Referrers(t.Context(), m.Digest.String())
+	expect(t, err, oci.ErrUnavailable)
+}
+
 // hostile serves a registry that answers as the test likes. Answers count what was sent.
 func hostile(t *testing.T, answer http.HandlerFunc) string {
 	t.Helper()
@@ -337,6 +351,7 @@ func TestTokenServiceFaults(t *testing.T) {
 			_, _ = io.WriteString(w, `{"refresh_token":"`+password+`"}`)
 		}, oci.ErrUnavailable, 0},
 		{"endless", func(w http.ResponseWriter, req *http.Request) { forever(w, req, `{"token":`, new(atomic.Int64)) }, oci.ErrUnavailable, 0},
+		{"not there", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }, oci.ErrUnavailable, 0},
 		{"cut", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, oci.ErrNetwork, 0},
 	}
 	for _, c := range cases {

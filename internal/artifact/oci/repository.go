@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -228,9 +229,10 @@ func check(want v1.Descriptor, n int64, sum hash.Hash) error {
 // missing reports whether the registry said that there is no such thing.
 func missing(err error) bool { return status(err) == http.StatusNotFound }
 
-// status is what the registry answered; 0 if it did not.
+// status is what the registry answered; 0 if it did not, or if it was the token service.
 func status(err error) int {
-	if answer, ok := asAnswer(err); ok {
+	var token *tokenError
+	if answer, ok := asAnswer(err); ok && !errors.As(err, &token) {
 		return answer.StatusCode
 	}
 	return 0
