@@ -3,6 +3,7 @@ package verify
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/towline/towline/internal/artifact/oci"
@@ -69,21 +70,21 @@ func (f *findings) err(digest string) error {
 	switch {
 	case f.unread != nil:
 		return f.unread
-	case len(f.bad) == 0:
+	case len(f.bad) == 0 && f.over == 0:
 		err := fmt.Errorf("%s is not signed: no signature is beside it", digest)
 		if f.others > 0 {
 			err = fmt.Errorf("%w (attestations are no signatures: %d)", err, f.others)
 		}
 		return &deploy.Failure{Reason: deploy.SourceUnsigned, Err: err}
 	}
-	shown := f.bad[:min(len(f.bad), maxFindings)]
-	text := strings.Join(shown, "; ")
-	if more := len(f.bad) - len(shown); more > 0 {
-		text += fmt.Sprintf("; and %d more", more)
+	said := slices.Clone(f.bad[:min(len(f.bad), maxFindings)])
+	if more := len(f.bad) - len(said); more > 0 {
+		said = append(said, fmt.Sprintf("and %d more", more))
 	}
 	if f.over > 0 {
-		text += fmt.Sprintf("; %d were not looked at: at most %d are", f.over, maxSignatures)
+		said = append(said, fmt.Sprintf("%d were not looked at: at most %d are", f.over, maxSignatures))
 	}
+	text := strings.Join(said, "; ")
 	if f.early {
 		return &deploy.Failure{Reason: deploy.SourceNotYetValid, Err: fmt.Errorf("no good signature of %s yet: %s", digest, text)}
 	}

@@ -121,6 +121,15 @@ func TestCosignHostileBundles(t *testing.T) {
 		signing.Sign(t, pair, a.ref())
 		accepted(t, p, a)
 	})
+	t.Run("does not say unsigned where it has not looked at all there is", func(t *testing.T) {
+		a := pushTo(reg, "garbage/attestations", "attestations")
+		for i := range maxSignatures + 2 {
+			signing.PushBundle(t, a.ref(), change(t, good, func(e map[string]any) {
+				e["payload"] = base64.StdEncoding.EncodeToString(signing.Statement(a.digest, fmt.Sprint("https://example.com/", i)))
+			}))
+		}
+		refused(t, p, a, deploy.SourceUnverified, "2 were not looked at")
+	})
 	t.Run("looks at no more than it may", func(t *testing.T) {
 		a := pushTo(reg, "garbage/many", "many")
 		for i := range maxSignatures + 3 {

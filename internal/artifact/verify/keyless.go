@@ -18,7 +18,7 @@ import (
 //
 // It demands what the cosign CLI does by default: a certificate chain to the root, a signed certificate timestamp of a trusted CT log, an entry in a trusted transparency
 // log and a time that the log or a timestamp authority has observed. The time of signing is that one: this machine's clock is not asked, so that a node whose clock is
-// wrong after a power cut verifies like any other.
+// wrong after a power cut verifies like any other, and no keyless signature is ever deploy.SourceNotYetValid.
 type keyless struct {
 	verifier *sigstore.Verifier
 	anyOf    []sigstore.PolicyOption
