@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/spf13/cobra"
@@ -169,4 +170,14 @@ func ignorePaths(c *cobra.Command, patterns []string) *string {
 func addIgnorePaths(f *pflag.FlagSet, patterns *[]string) {
 	f.StringSliceVar(patterns, "ignore-paths", nil,
 		"`patterns` of .gitignore to leave out, behind those of .sourceignore files (default: VCS and CI files, images, archives)")
+}
+
+// printable keeps what others wrote from steering the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\t' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }

@@ -111,7 +111,7 @@ func writeDifference(w io.Writer, d difference, found *publish.Comparison) error
 		names []string
 	}{{"+", color.GreenString, d.Added}, {"-", color.RedString, d.Removed}, {"~", color.YellowString, d.Changed}} {
 		for _, name := range kind.names {
-			fmt.Fprintf(&b, "  %s\n", kind.paint("%s %s", kind.sign, name))
+			fmt.Fprintf(&b, "  %s\n", kind.paint("%s %s", kind.sign, printable(name)))
 		}
 	}
 	b.WriteString("\n")
@@ -122,7 +122,7 @@ func writeDifference(w io.Writer, d difference, found *publish.Comparison) error
 		return err
 	}
 	for line := range strings.Lines(b.String()) {
-		line = strings.TrimSuffix(line, "\n")
+		line = printable(strings.TrimSuffix(line, "\n"))
 		switch {
 		case strings.HasPrefix(line, "@@"):
 			line = color.CyanString("%s", line)

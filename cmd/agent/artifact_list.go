@@ -66,7 +66,7 @@ func writeListed(w io.Writer, listed []publish.Listed) error {
 	}
 	t := newTable(w, "artifact", "digest", "source", "revision")
 	for _, l := range listed {
-		t.AppendRow(table.Row{l.Artifact, l.Digest, l.Source, l.Revision})
+		t.AppendRow(table.Row{l.Artifact, l.Digest, printable(l.Source), printable(l.Revision)})
 	}
 	t.Render()
 	return nil

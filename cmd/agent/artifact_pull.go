@@ -16,20 +16,26 @@ func newPull() *cobra.Command {
 
 func newPullArtifact() *cobra.Command {
 	var (
-		at     place
-		output string
-		force  bool
+		at             place
+		output, layout string
+		force          bool
 	)
 	c := &cobra.Command{
 		Use:   "artifact oci://HOST/REPOSITORY[:TAG][@DIGEST]",
 		Short: "Pull an artifact and unpack it into a folder",
 		Long: "Pull an artifact (default: tag latest), check every byte of it against its digest and unpack its first layer into a folder, which is made where it is missing.\n" +
-			"Files that are there and not in the artifact stay. One that is there with another content is an error, and then nothing is changed.",
-		Example: "  towline pull artifact oci://registry.example.org/apps/web:v1 --output ./web",
-		Args:    exactlyOne("url"),
+			"Files that are there and not in the artifact stay. One that is there with another content is an error, and then nothing is changed.\n\n" +
+			"With --layout the artifact is not unpacked: it is copied, with all platforms and its signatures, into an OCI image layout, which a source can name as\n" +
+			"oci-layout:///path. Other artifacts in the layout stay.",
+		Example: "  towline pull artifact oci://registry.example.org/apps/web:v1 --output ./web\n" +
+			"  towline pull artifact oci://registry.example.org/apps/web:v1 --layout /media/stick/web",
+		Args: exactlyOne("url"),
 		RunE: func(c *cobra.Command, args []string) error {
-			if output == "" {
-				return usageError{errors.New("where to? Name a folder with --output")}
+			switch {
+			case output == "" && layout == "":
+				return usageError{errors.New("where to? Name a folder with --output, or an OCI image layout with --layout")}
+			case output != "" && layout != "":
+				return usageError{errors.New("--output unpacks and --layout copies: give one of them")}
 			}
 			ref, repo, stop, err := at.reach(args[0])
 			if err != nil {
@@ -39,6 +45,15 @@ func newPullArtifact() *cobra.Command {
 			ctx, cancel := context.WithTimeout(c.Context(), at.timeout)
 			defer cancel()
 			bar := newTransferBar(c.ErrOrStderr(), "pulling")
+			if layout != "" {
+				saved, err := publish.Save(ctx, repo, ref, layout, bar.tell)
+				bar.clear()
+				if err != nil {
+					return failed(ctx, "pull", ref, false, err)
+				}
+				_, err = fmt.Fprintf(c.OutOrStdout(), "copied %s into %s with %s\ndigest %s\n", ref, layout, plural(saved.Signatures, "signature"), saved.Digest)
+				return err
+			}
 			got, err := publish.Pull(ctx, repo, ref, output, publish.PullOptions{Force: force, Progress: bar.tell})
 			bar.clear()
 			if err != nil {
@@ -54,7 +69,7 @@ func newPullArtifact() *cobra.Command {
 				if row[1] == "" {
 					continue
 				}
-				if _, err := fmt.Fprintf(w, "%s %s\n", row[0], row[1]); err != nil {
+				if _, err := fmt.Fprintf(w, "%s %s\n", row[0], printable(row[1])); err != nil {
 					return err
 				}
 			}
@@ -62,6 +77,7 @@ func newPullArtifact() *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&output, "output", "o", "", "`folder` to unpack into")
+	c.Flags().StringVar(&layout, "layout", "", "OCI image layout, a `folder`, to copy into with signatures")
 	c.Flags().BoolVar(&force, "force", false, "replace files that have another content")
 	at.add(c.Flags())
 	return c

@@ -65,6 +65,10 @@ func TestArtifactsInAnotherRegistry(t *testing.T) {
 				t.Errorf("pushed again:\n%s\nat first:\n%s", again, first)
 			}
 			run("tag", "artifact", url+":v1", "--tag", "latest")
+			run("push", "artifact", url+":hostile", "-f", "deploy", "--revision", "\x1b]0;title\a\x1b[31m")
+			if out := run("list", "artifacts", url) + run("pull", "artifact", url+":hostile", "-o", "hostile"); strings.ContainsAny(out, "\x1b\a") {
+				t.Errorf("an annotation steers the terminal: %q", out)
+			}
 			if list := run("list", "artifacts", url); !strings.Contains(list, ":v1 ") || !strings.Contains(list, ":latest ") {
 				t.Errorf("listed:\n%s", list)
 			}
@@ -74,7 +78,7 @@ func TestArtifactsInAnotherRegistry(t *testing.T) {
 			}
 			run("diff", "artifact", url, "--path", "out")
 			if n := r.Count("POST", "/blobs/uploads/"); n != 2 {
-				t.Errorf("%d uploads, want one of the config and one of the layer", n)
+				t.Errorf("%d uploads, want one of the config and one of the layer: equal content is not sent twice", n)
 			}
 		})
 	}
