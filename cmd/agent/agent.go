@@ -152,7 +152,9 @@ func (o outcomes) TargetGone(n deploy.Name) {
 
 // sameArtifact reports whether two entries mean the same artifact, vouched for by the same, however and how often it is asked for.
 func sameArtifact(a, b deploy.Source) bool {
-	what := func(s deploy.SourceSpec) []any { return []any{s.URL, s.Ref, s.LayerSelector, s.Platform, s.Ignore, s.Verify} }
+	what := func(s deploy.SourceSpec) []any {
+		return []any{s.URL, s.Ref, s.LayerSelector, s.Platform, s.Ignore, s.Verify}
+	}
 	return reflect.DeepEqual(what(a.Spec), what(b.Spec))
 }
 

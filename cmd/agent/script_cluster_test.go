@@ -85,7 +85,7 @@ func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
 // awaitLimit bounds every await: things take a second or two, a loaded machine needs more.
 const awaitLimit = 60 * time.Second
 
-// await exists REF | gone REF | field REF JSONPATH VALUE | phase TARGET PHASE | says TARGET TEXT | log TEXT
+// await exists REF | gone REF | field REF JSONPATH VALUE | phase TARGET PHASE | says TARGET TEXT | source NAME TEXT | log TEXT
 func cmdAwait(ts *testscript.TestScript, _ bool, args []string) {
 	w := of(ts)
 	deadline := time.Now().Add(awaitLimit)
@@ -148,6 +148,19 @@ func (w *world) check(ts *testscript.TestScript, args []string) error {
 			return fmt.Errorf("it says %s", out)
 		}
 		return nil
+	case "source":
+		out, err := w.towline(ts, "status", "-o", "json")
+		var s struct{ Sources []map[string]any }
+		if jerr := json.Unmarshal(out, &s); jerr != nil { // it also ends with 1 where something is not ready
+			return fmt.Errorf("%w: %w: %s", jerr, err, out)
+		}
+		for _, src := range s.Sources {
+			b, err := json.Marshal(src)
+			if err == nil && strings.HasSuffix(fmt.Sprint(src["name"]), "/"+args[1]) && strings.Contains(string(b), args[2]) {
+				return nil
+			}
+		}
+		return fmt.Errorf("it says %s", out)
 	case "log":
 		if !strings.Contains(ts.ReadFile(w.log), args[1]) {
 			return fmt.Errorf("not logged")

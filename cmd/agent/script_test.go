@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/restmapper"
 
 	"github.com/towline/towline/internal/testenv"
+	"github.com/towline/towline/internal/testenv/signing"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -56,6 +57,7 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	signers := filepath.Dir(signing.Cosign(t)) // cosign and notation
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
@@ -93,25 +95,34 @@ func TestScripts(t *testing.T) {
 				"TOWLINE_CACHE_DIR="+filepath.Join(e.WorkDir, "cache"),
 				"TOWLINE_SOCKET="+filepath.Join(run, "s"),
 				"TOWLINE_LISTEN=127.0.0.1:0",
-				"PATH="+run+string(os.PathListSeparator)+os.Getenv("PATH"),
+				"PATH="+strings.Join([]string{run, signers, os.Getenv("PATH")}, string(os.PathListSeparator)),
+				"XDG_CONFIG_HOME="+filepath.Join(e.WorkDir, "xdg"),
+				"COSIGN_PASSWORD=canary-cosign",
+				"TUF_MIRROR=http://127.0.0.1:1", // cosign asks nobody else
 				"NO_COLOR=1",
 			)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"agent":         cmdAgent,
+			"alerts":        cmdAlerts,
 			"await":         cmdAwait,
 			"await-death":   cmdAwaitDeath,
+			"certificate":   cmdCertificate,
 			"chart":         cmdChart,
 			"config":        cmdConfig,
 			"delete":        cmdDelete,
+			"events":        cmdEvents,
 			"fault":         cmdFault,
+			"guide":         cmdGuide,
 			"heads":         cmdHeads,
 			"kget":          cmdGet,
 			"kill-agent":    cmdKillAgent,
 			"patch":         cmdPatch,
 			"push":          cmdPush,
 			"quiet":         cmdQuiet,
+			"receiver":      cmdReceiver,
+			"registry-down": cmdRegistryDown,
 			"stop-agent":    cmdStopAgent,
 			"signal":        cmdSignal,
 			"secret-docker": cmdDockerSecret,
@@ -131,6 +142,7 @@ type world struct {
 	registry    *testenv.Registry
 	namespace   string
 	log         string
+	receiver    *receiver
 
 	process *exec.Cmd
 	done    chan struct{}

@@ -48,11 +48,11 @@ func writeSources(w io.Writer, sources []deploy.SourceState, namespace string) e
 // sourceMessage says what is wrong with a source, else what is worth knowing of its revision.
 func sourceMessage(s deploy.SourceState) string {
 	var words []string
+	if s.Cached { // first, for a long message is cut
+		words = append(words, "from the disk")
+	}
 	if s.Reason != "" {
 		words = append(words, s.Reason+": "+s.Message)
-	}
-	if s.Cached {
-		words = append(words, "the revision is from the disk")
 	}
 	if s.VerifiedBy != "" {
 		words = append(words, "verified: "+s.VerifiedBy)

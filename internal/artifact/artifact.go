@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"go.uber.org/zap"
 
+	"github.com/towline/towline/internal/artifact/layout"
 	"github.com/towline/towline/internal/artifact/oci"
 	"github.com/towline/towline/internal/artifact/store"
 	"github.com/towline/towline/internal/deploy"
@@ -70,18 +71,19 @@ type Store struct {
 	// checks bounds how many cached artifacts are read at once.
 	checks chan struct{}
 
-	// mu guards cache, pulls, looks, policies.
+	// mu guards cache, pulls, looks, policies, layouts.
 	mu           sync.Mutex
 	cache        *store.Cache
 	pulls, looks map[string]chan struct{}
 	policies     map[deploy.Name]parsed
+	layouts      map[string]*layout.Layout
 }
 
 // New makes a store. Nothing is read or written yet.
 func New(opts Options) *Store {
 	s := &Store{
 		opts: opts, checks: make(chan struct{}, cacheChecks),
-		pulls: map[string]chan struct{}{}, looks: map[string]chan struct{}{}, policies: map[deploy.Name]parsed{},
+		pulls: map[string]chan struct{}{}, looks: map[string]chan struct{}{}, policies: map[deploy.Name]parsed{}, layouts: map[string]*layout.Layout{},
 	}
 	if s.opts.Transport == nil {
 		s.owned = oci.NewTransport()
@@ -102,6 +104,7 @@ func New(opts Options) *Store {
 
 // Close lets idle connections go. The store can still be used.
 func (s *Store) Close() {
+	s.client.Close()
 	if s.owned != nil {
 		s.owned.CloseIdleConnections()
 	}

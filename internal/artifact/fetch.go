@@ -38,36 +38,26 @@ func (s *Store) Fetch(ctx context.Context, src deploy.Source, pin deploy.Pin) (d
 	if err != nil {
 		return deploy.Revision{}, failure("fetch "+src.Name.String(), err)
 	}
-	key, doing := o.key, "fetch "+o.name+"@"+pin.Digest
-	o.close() // who does the work opens it again: it may be done for others when this caller has left
-	rev, err := s.fetch(ctx, src, pin, key, policy)
+	rev, err := s.fetch(ctx, src, pin, o, policy)
 	if err != nil {
-		return deploy.Revision{}, failure(doing, err)
+		return deploy.Revision{}, failure("fetch "+o.name+"@"+pin.Digest, err)
 	}
 	return rev, nil
 }
 
-func (s *Store) fetch(ctx context.Context, src deploy.Source, pin deploy.Pin, key string, policy *verify.Policy) (deploy.Revision, error) {
+func (s *Store) fetch(ctx context.Context, src deploy.Source, pin deploy.Pin, o *origin, policy *verify.Policy) (deploy.Revision, error) {
 	cache, err := s.open()
 	if err != nil {
 		return deploy.Revision{}, err
 	}
 	sel := newSelector(src.Spec)
-	j := job{cache: cache, entry: store.EntryName(pin.Digest, sel.hash()), digest: pin.Digest, selector: sel, policy: policy}
+	j := job{cache: cache, entry: store.EntryName(pin.Digest, sel.hash()), digest: pin.Digest, selector: sel, origin: o, policy: policy}
 	// A pull is shared only among those who come with the same credentials and the same demands: one source's refusal is not another's.
-	key += "|" + j.entry
+	key := o.key + "|" + j.entry
 	if policy != nil {
 		key += "|" + policy.Hash()
 	}
-	got, err := s.flights.do(ctx, key, func(ctx context.Context) (fetched, error) {
-		o, err := s.origin(src)
-		if err != nil {
-			return fetched{}, err
-		}
-		defer o.close()
-		j.origin = o
-		return s.obtain(ctx, j)
-	})
+	got, err := s.flights.do(ctx, key, func(ctx context.Context) (fetched, error) { return s.obtain(ctx, j) })
 	if err != nil {
 		return deploy.Revision{}, err
 	}

@@ -50,8 +50,7 @@ type origin struct {
 	// repository is what signatures name: the url's, also where a mirror serves it.
 	repository string
 	// key tells origins apart that may answer differently: another place, or the same with other credentials.
-	key   string
-	close func()
+	key string
 }
 
 // contents are the places to get something with a digest from: the mirrors first, which are near.
@@ -59,22 +58,21 @@ func (o *origin) contents() []place {
 	return append(o.mirrors[:len(o.mirrors):len(o.mirrors)], o.place)
 }
 
-// origin opens where a source comes from. Nothing is asked of a registry yet. The caller closes it.
+// origin opens where a source comes from. Nothing is asked of a registry yet.
 func (s *Store) origin(src deploy.Source) (*origin, error) {
 	spec := src.Spec
 	if path, err := localPath(spec.URL); err == nil {
-		return local(path, func() (*layout.Layout, error) {
-			if strings.HasPrefix(spec.URL, schemeLayout) {
-				return layout.Open(path)
-			}
-			return layout.OpenFiles(path, spec.Ignore)
-		})
+		l, err := s.layout(spec, path)
+		if err != nil {
+			return nil, hint(err, place{name: path})
+		}
+		return &origin{place: place{content: l, name: path}, repository: path, key: path}, nil
 	}
 	repo, err := repository(spec.URL, spec.Insecure)
 	if err != nil {
 		return nil, err
 	}
-	o := &origin{place: s.remote(src, repo), repository: repo.Name(), close: func() {}}
+	o := &origin{place: s.remote(src, repo), repository: repo.Name()}
 	o.key = repo.Name() + "|" + o.access.Owner + fmt.Sprintf("|%t", spec.Insecure)
 	for i, m := range spec.Mirrors {
 		repo, err := repository(m, spec.Insecure)
@@ -97,16 +95,26 @@ func localPath(rawURL string) (string, error) {
 	return "", errors.New("the url names no path")
 }
 
-// local opens what is on a disk.
-func local(path string, open func() (*layout.Layout, error)) (*origin, error) {
-	l, err := open()
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, &deploy.Failure{Reason: deploy.SourceNotFound, Err: fmt.Errorf("nothing is at %s: is the disk mounted? %w", path, err)}
-		}
-		return nil, err
+// layout is what is on a disk. It is opened once and then kept: it holds no file open, and knows what has not changed since the poll before.
+func (s *Store) layout(spec deploy.SourceSpec, path string) (*layout.Layout, error) {
+	key := spec.URL
+	if spec.Ignore != nil {
+		key += "\x00" + *spec.Ignore
 	}
-	return &origin{place: place{content: l, name: path}, repository: path, key: path, close: func() { _ = l.Close() }}, nil // only read
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.layouts[key]; l != nil {
+		return l, nil
+	}
+	open := func() (*layout.Layout, error) { return layout.OpenFiles(path, spec.Ignore) }
+	if strings.HasPrefix(spec.URL, schemeLayout) {
+		open = func() (*layout.Layout, error) { return layout.Open(path) }
+	}
+	l, err := open()
+	if err == nil {
+		s.layouts[key] = l
+	}
+	return l, err
 }
 
 // remote is a repository of a registry with what the source says about how to get there.
@@ -178,8 +186,11 @@ func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, time.Until(end)/time.Duration(n))
 }
 
-// hint adds to a refusal what the user can do about it.
+// hint adds to an error what the user can do about it.
 func hint(err error, p place) error {
+	if p.host == "" && errors.Is(err, fs.ErrNotExist) {
+		return &deploy.Failure{Reason: deploy.SourceNotFound, Err: fmt.Errorf("nothing is at %s: is the disk mounted? %w", p.name, err)}
+	}
 	var e *oci.Error
 	if !errors.As(err, &e) || !errors.Is(err, ErrUnauthorized) {
 		return err

@@ -22,6 +22,8 @@ func failure(doing string, err error) error {
 		reason = deploy.SourceOverLimit
 	case errors.Is(err, store.ErrInvalid), errors.Is(err, oci.ErrDigest):
 		reason = deploy.SourceInvalidArtifact
+	case errors.Is(err, oci.ErrRoute):
+		reason = deploy.SourceNoCredentials
 	case errors.Is(err, oci.ErrClock):
 		reason = deploy.SourceNotYetValid
 	case errors.Is(err, ErrUnauthorized):

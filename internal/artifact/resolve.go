@@ -33,7 +33,6 @@ func (s *Store) Resolve(ctx context.Context, src deploy.Source) (deploy.Pin, err
 	if err != nil {
 		return deploy.Pin{}, failure("resolve "+src.Name.String(), err)
 	}
-	defer o.close()
 	pin, err := s.pin(ctx, src, o)
 	if err != nil {
 		return deploy.Pin{}, failure("resolve "+o.name, err)
@@ -57,7 +56,11 @@ func (s *Store) pin(ctx context.Context, src deploy.Source, o *origin) (deploy.P
 		return deploy.Pin{Digest: ref.Digest}, nil
 	}
 	if o.host == "" {
-		return look(ctx, o.place, ref)
+		pin, err := look(ctx, o.place, ref)
+		if err != nil {
+			return deploy.Pin{}, hint(err, o.place)
+		}
+		return pin, s.mayFollow(src, ref, pin)
 	}
 	key := o.key + "|" + deploy.HashOf(ref)
 	if pin, ok := s.answers.young(key, src.Interval/sharedFor); ok {
