@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -56,23 +57,36 @@ func publicKey(raw []byte) (crypto.PublicKey, error) {
 	block, rest := pem.Decode(raw)
 	switch {
 	case block == nil:
-		return nil, fmt.Errorf("it is no PEM file: want -----BEGIN PUBLIC KEY-----, as in a cosign.pub")
+		return nil, errors.New("it is no PEM file: want -----BEGIN PUBLIC KEY-----, as in a cosign.pub")
 	case strings.Contains(block.Type, "PRIVATE KEY"):
-		return nil, fmt.Errorf("it is a private key: give the public one (cosign public-key --key …), and treat the private one as leaked")
+		return nil, errors.New("it is a private key: give the public one (cosign public-key --key …), and treat the private one as leaked")
 	case block.Type == "CERTIFICATE":
-		return nil, fmt.Errorf("it is a certificate: cosign wants its public key (openssl x509 -pubkey -noout), notation takes certificates")
+		return nil, errors.New("it is a certificate: cosign wants its public key (openssl x509 -pubkey -noout), notation takes certificates")
 	}
 	if more, _ := pem.Decode(rest); more != nil {
-		return nil, fmt.Errorf("it holds more than one PEM block: give each key a file of its own")
+		return nil, errors.New("it holds more than one PEM block: give each key a file of its own")
 	}
 	pub, err := parsePublicKey(block)
 	if err != nil {
 		return nil, err
 	}
-	if err := cryptoutils.ValidatePubKey(pub); err != nil {
-		return nil, fmt.Errorf("it is of a kind that signs nothing here (%w): want ECDSA P-256/384/521, RSA of 2048, 3072 or 4096 bits, or Ed25519", err)
+	if !strong(pub) {
+		return nil, errors.New("it is of a kind that is not trusted: want ECDSA P-256/384/521, RSA of 2048 to 8192 bits, or Ed25519")
 	}
 	return pub, nil
+}
+
+// strong reports whether nobody can forge a key's signatures, and whether one is checked in reasonable time.
+func strong(pub crypto.PublicKey) bool {
+	switch k := pub.(type) {
+	case *ecdsa.PublicKey:
+		return k.Curve == elliptic.P256() || k.Curve == elliptic.P384() || k.Curve == elliptic.P521()
+	case *rsa.PublicKey:
+		return k.N.BitLen() >= 2048 && k.N.BitLen() <= 8192
+	case ed25519.PublicKey:
+		return true
+	}
+	return false
 }
 
 func parsePublicKey(block *pem.Block) (crypto.PublicKey, error) {

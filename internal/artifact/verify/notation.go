@@ -38,9 +38,8 @@ func (n *notary) verify(ctx context.Context, r *reader, repository, digest strin
 		return "", err
 	}
 	f := &findings{}
-	by, err := s.look(ctx, r, digest, f)
-	if err != nil || by != "" {
-		return by, err
+	if by := s.look(ctx, r, digest, f); by != "" {
+		return by, nil
 	}
 	if err := ctx.Err(); err != nil && f.unread == nil {
 		f.unread = context.Cause(ctx)
@@ -74,11 +73,11 @@ func place(scope string) string {
 }
 
 // look tries the signatures among the referrers.
-func (s *statementFor) look(ctx context.Context, r *reader, digest string, f *findings) (string, error) {
+func (s *statementFor) look(ctx context.Context, r *reader, digest string, f *findings) string {
 	all, err := r.referrers(ctx)
 	if err != nil {
 		f.failed("referrers", err)
-		return "", nil
+		return ""
 	}
 	all = signaturesFirst(all)
 	if n := len(all) - maxSignatures; n > 0 {
@@ -86,18 +85,18 @@ func (s *statementFor) look(ctx context.Context, r *reader, digest string, f *fi
 		all = all[:maxSignatures]
 	}
 	if len(all) == 0 {
-		return "", nil
+		return ""
 	}
 	r.begin()
 	artifact, err := describe(ctx, r, digest)
 	if err != nil {
 		f.failed("manifest "+digest, err)
-		return "", nil
+		return ""
 	}
 	subject := r.notes.Manifests[digest]
 	for _, d := range all {
 		if ctx.Err() != nil {
-			return "", nil
+			return ""
 		}
 		r.begin()
 		r.keep(digest, subject)
@@ -109,24 +108,24 @@ func (s *statementFor) look(ctx context.Context, r *reader, digest string, f *fi
 		}
 		switch {
 		case err == nil:
-			return by, nil
+			return by
 		case errors.Is(err, errNoSignature):
 			f.others++
 		case !f.failed("signature "+d.Digest.String(), err):
-			return "", nil
+			return ""
 		}
 	}
-	return "", nil
+	return ""
 }
 
 // signaturesFirst drops referrers of other kinds, as bundlesFirst does.
 func signaturesFirst(all []v1.Descriptor) []v1.Descriptor {
 	var sure, maybe []v1.Descriptor
 	for _, d := range all {
-		switch {
-		case d.ArtifactType == mediaNotation:
+		switch d.ArtifactType {
+		case mediaNotation:
 			sure = append(sure, d)
-		case d.ArtifactType == "":
+		case "":
 			maybe = append(maybe, d)
 		}
 	}
@@ -179,7 +178,7 @@ func readEnvelope(ctx context.Context, r *reader, d v1.Descriptor) (envelope, er
 	if m.ArtifactType != mediaNotation && string(m.Config.MediaType) != mediaNotation {
 		return envelope{}, errNoSignature
 	}
-	layers := append(m.Layers, m.Blobs...)
+	layers := slices.Concat(m.Layers, m.Blobs)
 	if len(layers) != 1 {
 		return envelope{}, bad("its manifest has %d layers: a signature has one", len(layers))
 	}

@@ -58,7 +58,7 @@ func moduleRoot(t testing.TB) string {
 }
 
 // run runs a command to its end in a home of its own, so that nothing of the developer's machine gets in, and fails the test with what it wrote where it fails.
-func run(t testing.TB, env []string, path string, args ...string) string {
+func run(t testing.TB, env []string, path string, args ...string) {
 	t.Helper()
 	home := t.TempDir()
 	cmd := exec.CommandContext(context.Background(), path, args...)
@@ -68,7 +68,6 @@ func run(t testing.TB, env []string, path string, args ...string) string {
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%s %s: %v\n%s", filepath.Base(path), strings.Join(args, " "), err, out.String())
 	}
-	return out.String()
 }
 
 func must(t testing.TB, err error) {
