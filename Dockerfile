@@ -5,10 +5,11 @@ COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod go mod download
 COPY cmd cmd
 COPY internal internal
-ARG TARGETOS TARGETARCH VERSION=dev COMMIT=unknown
+# TAGS: aws, azure, gcp or cloud for the logins of these clouds.
+ARG TARGETOS TARGETARCH VERSION=dev COMMIT=unknown TAGS=
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -ldflags "-s -w -X main.version=$VERSION -X main.commit=$COMMIT" -o /towline ./cmd/agent
+    go build -trimpath -tags "$TAGS" -ldflags "-s -w -X main.version=$VERSION -X main.commit=$COMMIT" -o /towline ./cmd/agent
 
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build /towline /towline

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
+
+	"github.com/towline/towline/internal/artifact/login"
 )
 
 // version and commit are stamped by the linker; make build does.
@@ -24,9 +26,18 @@ func newVersion() *cobra.Command {
 		Short: "Print the version",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			v := map[string]string{"version": version, "commit": commit, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
+			v := struct {
+				Version  string   `json:"version"`
+				Commit   string   `json:"commit"`
+				Go       string   `json:"go"`
+				Platform string   `json:"platform"`
+				Logins   []string `json:"logins"` // of clouds, that are built in
+			}{version, commit, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, append([]string{}, login.Providers()...)}
 			return output.write(c.OutOrStdout(), v, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "towline %s (commit %s, %s, %s)\n", v["version"], v["commit"], v["go"], v["platform"])
+				_, err := fmt.Fprintf(w, "towline %s (commit %s, %s, %s)\n", v.Version, v.Commit, v.Go, v.Platform)
+				if err == nil && len(v.Logins) > 0 {
+					_, err = fmt.Fprintf(w, "cloud logins: %s\n", strings.Join(v.Logins, ", "))
+				}
 				return err
 			})
 		},
