@@ -124,7 +124,10 @@ func TestScripts(t *testing.T) {
 			"receiver":      cmdReceiver,
 			"registry-down": cmdRegistryDown,
 			"stop-agent":    cmdStopAgent,
+			"tag":           cmdTag,
+			"sign":          cmdSign,
 			"signal":        cmdSignal,
+			"signers":       cmdSigners,
 			"secret-docker": cmdDockerSecret,
 		},
 	})
@@ -143,6 +146,7 @@ type world struct {
 	namespace   string
 	log         string
 	receiver    *receiver
+	signers     *signers
 
 	process *exec.Cmd
 	done    chan struct{}
@@ -244,6 +248,11 @@ func cmdPush(ts *testscript.TestScript, _ bool, args []string) {
 	repo, tag, _ := strings.Cut(args[0], ":")
 	digest := of(ts).registry.PushFiles(repo, tag, readFolder(ts, args[1]), nil)
 	ts.Setenv("DIGEST", digest)
+}
+
+// tag REPO FROM TO lets another tag name the same artifact.
+func cmdTag(ts *testscript.TestScript, _ bool, args []string) {
+	of(ts).registry.Tag(args[0], args[1], args[2])
 }
 
 // chart REPO NAME VERSION FOLDER publishes a folder as a chart.
