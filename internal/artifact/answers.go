@@ -30,7 +30,8 @@ func (a *answers) young(key string, age time.Duration) (deploy.Pin, bool) {
 	return got.pin, ok && time.Since(got.at) < age
 }
 
-func (a *answers) keep(key string, pin deploy.Pin) {
+// keep remembers the answer to a question that was asked at a time. One that was asked later stays.
+func (a *answers) keep(key string, pin deploy.Pin, asked time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.pins == nil {
@@ -41,5 +42,7 @@ func (a *answers) keep(key string, pin deploy.Pin) {
 			delete(a.pins, k)
 		}
 	}
-	a.pins[key] = answer{pin, time.Now()}
+	if !a.pins[key].at.After(asked) {
+		a.pins[key] = answer{pin, asked}
+	}
 }

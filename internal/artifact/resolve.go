@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -66,24 +67,35 @@ func (s *Store) pin(ctx context.Context, src deploy.Source, o *origin) (deploy.P
 	if pin, ok := s.answers.young(key, src.Interval/sharedFor); ok {
 		return pin, s.mayFollow(src, ref, pin)
 	}
-	pin, err := s.lookups.do(ctx, key, func(ctx context.Context) (deploy.Pin, error) {
-		pin, err := s.ask(ctx, o.place, ref)
-		if err != nil && passing(err) && len(o.mirrors) > 0 && !s.known(src) {
-			err = inTurn(ctx, append([]place{}, o.mirrors...), func(ctx context.Context, p place) (merr error) {
-				pin, merr = s.ask(ctx, p, ref)
-				return merr
-			})
-			return pin, err // from a mirror: not kept, the url is asked again the next time
-		}
-		if err == nil {
-			s.answers.keep(key, pin)
-		}
-		return pin, err
-	})
+	ask := func(ctx context.Context) (deploy.Pin, error) { return s.answer(ctx, src, o, ref, key) }
+	var pin deploy.Pin
+	var err error
+	if src.Interval > 0 {
+		pin, err = s.lookups.do(ctx, key, ask)
+	} else { // not even with one that is on its way: it may have left before that happened which the asker wants to see
+		pin, err = ask(ctx)
+	}
 	if err != nil {
 		return deploy.Pin{}, hint(err, o.place)
 	}
 	return pin, s.mayFollow(src, ref, pin)
+}
+
+// answer asks the url and remembers what it says. Where it does not say anything, and nothing is on the disk, the mirrors are asked; that is not remembered, for the url
+// is to be asked again the next time.
+func (s *Store) answer(ctx context.Context, src deploy.Source, o *origin, ref deploy.Ref, key string) (deploy.Pin, error) {
+	asked := time.Now()
+	pin, err := s.ask(ctx, o.place, ref)
+	switch {
+	case err == nil:
+		s.answers.keep(key, pin, asked)
+	case passing(err) && len(o.mirrors) > 0 && !s.known(src):
+		err = inTurn(ctx, o.mirrors, func(ctx context.Context, p place) (merr error) {
+			pin, merr = s.ask(ctx, p, ref)
+			return merr
+		})
+	}
+	return pin, err
 }
 
 // ask asks one registry, when it is this caller's turn there.

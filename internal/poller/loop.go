@@ -29,6 +29,9 @@ type loop struct {
 	cancel   context.CancelFunc
 	done     chan struct{} // closed when the loop has ended
 	poke     chan struct{} // capacity 1
+	// replaces says that another loop did this source's work before. It may have ended with a poke that it did not get round to, so that the first poll has to be a
+	// fresh one.
+	replaces bool
 
 	state   deploy.SourceState
 	current deploy.Pin // that was fetched and told
@@ -56,7 +59,7 @@ func (l *loop) run(ctx context.Context) {
 		<-ctx.Done()
 		return
 	}
-	asked := false
+	asked := l.replaces
 	for first := true; ctx.Err() == nil; first = false {
 		err := l.poll(ctx, asked)
 		wait, again := next(l.source, l.state.Failures, err, first, rand.Float64()) //nolint:gosec // spreads load, keeps no secret

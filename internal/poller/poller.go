@@ -146,6 +146,7 @@ func (p *Poller) reconcile(ctx context.Context, running *sync.WaitGroup, ending 
 // start starts a loop. Where it takes the place of another one, it begins when that one has ended, so that old news never follows new.
 func (p *Poller) start(ctx context.Context, s deploy.Source, before *loop, running *sync.WaitGroup) *loop {
 	l := p.newLoop(s)
+	l.replaces = before != nil
 	ctx, l.cancel = context.WithCancel(ctx)
 	running.Go(func() {
 		defer close(l.done)

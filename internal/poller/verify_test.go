@@ -167,3 +167,14 @@ func TestPollerSharesNoAnswerWithWhoAsks(t *testing.T) {
 		}
 	})
 }
+
+func TestPollerAsksAnewForAnEntryThatChanged(t *testing.T) {
+	f := &fake{pin: deploy.Pin{Ref: "latest", Digest: "sha256:1"}}
+	run(t, f, []deploy.Source{source("web")}, func(p *Poller, _ *ear) {
+		p.Set([]deploy.Source{source("web", func(s *deploy.Source) { s.Interval = time.Hour })})
+		synctest.Wait()
+		if d := cmp.Diff([]bool{true, false}, f.shared); d != "" {
+			t.Errorf("whether the answer may be shared: start, new entry (-want +got):\n%s", d)
+		}
+	})
+}
