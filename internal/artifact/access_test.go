@@ -117,3 +117,19 @@ func TestServiceAccount(t *testing.T) {
 		}
 	})
 }
+
+func TestCredentialHelperOfTheDockerConfig(t *testing.T) {
+	r := testenv.NewRegistry(t)
+	r.PushFiles("apps/web", "v1", files, nil)
+	r.RequireAuth("robot", "hunter2")
+	home := t.TempDir()
+	writeFile(t, filepath.Join(home, "config.json"), []byte(`{"credHelpers":{"`+r.Host()+`":"towline-test"}}`))
+	helper := filepath.Join(home, "docker-credential-towline-test")
+	writeFile(t, helper, []byte("#!/bin/sh\ncat >/dev/null\necho '{\"Username\":\"robot\",\"Secret\":\"hunter2\"}'\n"))
+	if err := os.Chmod(helper, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DOCKER_CONFIG", home)
+	t.Setenv("PATH", home+string(os.PathListSeparator)+os.Getenv("PATH"))
+	fetch(t, newStore(t, func(o *artifact.Options) { o.Keychain = nil }), source(r.URL("apps/web"), deploy.Ref{Tag: "v1"}))
+}
