@@ -3,7 +3,6 @@ package verify
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	sigstore "github.com/sigstore/sigstore-go/pkg/verify"
@@ -74,16 +73,16 @@ func (c *cosign) check(cl claim) (by string, res *sigstore.VerificationResult, e
 	if len(c.keys) > 0 {
 		why = append(why, "not signed with "+c.names())
 	}
-	if c.keyless != nil && cl.certified == nil {
+	switch {
+	case c.keyless == nil:
+	case cl.certified == nil:
 		why = append(why, "it was made with a key, not with a certificate")
-	}
-	if c.keyless != nil && cl.certified != nil {
-		res, err := c.keyless.verifier.Verify(cl.certified, c.keyless.policy(cl.artifact()))
+	default:
+		by, res, err := c.keyless.check(cl.certified, cl.artifact())
 		if err == nil {
-			s := res.Signature.Certificate
-			return shorten(fmt.Sprintf("cosign keyless %s (%s)", s.SubjectAlternativeName, s.Issuer)), res, nil
+			return by, res, nil
 		}
-		why = append(why, c.keyless.explain(cl.certified, err).Error())
+		why = append(why, err.Error())
 	}
 	return "", nil, errors.New(strings.Join(why, ", "))
 }

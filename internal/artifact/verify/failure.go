@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/towline/towline/internal/artifact/oci"
 	"github.com/towline/towline/internal/deploy"
@@ -104,9 +105,9 @@ func (e *badContent) Unwrap() error { return e.err }
 
 func bad(format string, args ...any) error { return &badContent{fmt.Errorf(format, args...)} }
 
-// shorten makes one line of bounded length out of text that others wrote, without control characters.
+// shorten makes one line of bounded length out of text that others wrote, without what steers a terminal or the direction of writing.
 func shorten(s string) string {
-	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == ' ' }), " ")
+	s = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, "\ufffd"), func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }), " ")
 	if len(s) > maxFinding {
 		s = strings.ToValidUTF8(s[:maxFinding], "") + "…"
 	}

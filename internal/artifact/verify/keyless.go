@@ -2,6 +2,7 @@ package verify
 
 import (
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
@@ -20,6 +21,7 @@ import (
 // log and a time that the log or a timestamp authority has observed. The time of signing is that one: this machine's clock is not asked, so that a node whose clock is
 // wrong after a power cut verifies like any other, and no keyless signature is ever deploy.SourceNotYetValid.
 type keyless struct {
+	material *root.TrustedRoot
 	verifier *sigstore.Verifier
 	anyOf    []sigstore.PolicyOption
 }
@@ -38,7 +40,7 @@ func newKeyless(identities []deploy.OIDCIdentity, trustedRoot []byte) (*keyless,
 	if material == nil {
 		return nil, noPolicy("matchOIDCIdentity needs a trusted root: give a trusted_root.json (cosign trusted-root create, or that of Sigstore's public instance)")
 	}
-	k := &keyless{}
+	k := &keyless{material: material}
 	for i, id := range identities {
 		m, err := matcher(id)
 		if err != nil {
@@ -72,20 +74,53 @@ func readTrustedRoot(raw []byte) (*root.TrustedRoot, error) {
 
 // matcher makes the two regular expressions match as Flux has it: anywhere in the value. An expression that is to match the whole value needs ^ and $.
 func matcher(id deploy.OIDCIdentity) (sigstore.CertificateIdentity, error) {
-	for what, expr := range map[string]string{"issuer": id.Issuer, "subject": id.Subject} {
-		if expr == "" {
-			return sigstore.CertificateIdentity{}, fmt.Errorf("its %s is empty", what)
+	for _, e := range []struct{ what, expr string }{{"issuer", id.Issuer}, {"subject", id.Subject}} {
+		if e.expr == "" {
+			return sigstore.CertificateIdentity{}, fmt.Errorf("its %s is empty", e.what)
 		}
-		if _, err := regexp.Compile(expr); err != nil {
-			return sigstore.CertificateIdentity{}, fmt.Errorf("its %s is no regular expression: %w", what, err)
+		if _, err := regexp.Compile(e.expr); err != nil {
+			return sigstore.CertificateIdentity{}, fmt.Errorf("its %s is no regular expression: %w", e.what, err)
 		}
 	}
 	return sigstore.NewShortCertificateIdentity("", id.Issuer, "", id.Subject)
 }
 
-// policy is one try: an artifact's reader is used up by it.
-func (k *keyless) policy(artifact sigstore.ArtifactPolicyOption) sigstore.PolicyBuilder {
-	return sigstore.NewPolicy(artifact, k.anyOf...)
+// check says whose certificate made the signature, where it is one of the identities.
+func (k *keyless) check(e sigstore.SignedEntity, artifact sigstore.ArtifactPolicyOption) (string, *sigstore.VerificationResult, error) {
+	res, err := k.verifier.Verify(e, sigstore.NewPolicy(artifact, k.anyOf...))
+	if err != nil {
+		return "", nil, k.explain(e, err)
+	}
+	if err := k.inService(e, res.VerifiedTimestamps); err != nil {
+		return "", nil, err
+	}
+	s := res.Signature.Certificate
+	if s.Issuer == "" { // .* matches it, and Fulcio issues none
+		return "", nil, errors.New("its certificate names no issuer")
+	}
+	return shorten(fmt.Sprintf("cosign keyless %s (%s)", s.SubjectAlternativeName, s.Issuer)), res, nil
+}
+
+// inService refuses what a log took in before or after the time for which the root trusts it. sigstore-go looks at that time where the log promises to include an
+// entry, but not where it proves that it has: whoever holds the key of a log that was retired could go on.
+func (k *keyless) inService(e sigstore.SignedEntity, signed []sigstore.TimestampVerificationResult) error {
+	entries, err := e.TlogEntries()
+	if err != nil {
+		return err
+	}
+	logs := k.material.RekorLogs()
+	for _, entry := range entries {
+		l, known := logs[hex.EncodeToString([]byte(entry.LogKeyID()))]
+		if !known || entry.HasInclusionPromise() {
+			continue
+		}
+		for _, s := range signed {
+			if s.Timestamp.Before(l.ValidityPeriodStart) || !l.ValidityPeriodEnd.IsZero() && s.Timestamp.After(l.ValidityPeriodEnd) {
+				return fmt.Errorf("its log %s was retired or not in service yet when it was signed, %s", l.BaseURL, clock(s.Timestamp))
+			}
+		}
+	}
+	return nil
 }
 
 // explain puts what sigstore-go says about a certificate's signature into words.

@@ -210,6 +210,12 @@ func (s *statementFor) judge(ctx context.Context, artifact ocispec.Descriptor, e
 			return "", &badContent{res.Error}
 		}
 	}
+	// notation-go leaves this to plugins, and does without where a signature asks for none. The specification has it that what is not known fails the signature.
+	for _, a := range out.EnvelopeContent.SignerInfo.SignedAttributes.ExtendedAttributes {
+		if a.Critical {
+			return "", bad("it demands that its attribute %q be understood, which takes a plugin: there are none here", fmt.Sprint(a.Key))
+		}
+	}
 	return shorten("notation " + out.EnvelopeContent.SignerInfo.CertificateChain[0].Subject.String()), nil
 }
 

@@ -12,6 +12,9 @@ import (
 // password of every private key that the cosign command makes.
 const password = "test"
 
+// nowhere is where the command looks for the keys of Sigstore's public instance: a test asks nothing of the internet.
+const nowhere = "http://127.0.0.1:1"
+
 // Pair is a key pair of the cosign command.
 type Pair struct {
 	// Public is the PEM of cosign.pub.
@@ -81,5 +84,5 @@ func noServices(t testing.TB) string {
 
 func cosign(t testing.TB, args ...string) {
 	t.Helper()
-	run(t, []string{"COSIGN_PASSWORD=" + password}, Cosign(t), args...)
+	run(t, []string{"COSIGN_PASSWORD=" + password, "TUF_MIRROR=" + nowhere}, Cosign(t), args...)
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/notaryproject/notation-core-go/signature"
 	_ "github.com/notaryproject/notation-core-go/signature/cose" // both kinds of envelopes
@@ -90,20 +91,36 @@ func NotationSign(t testing.TB, k *NotationKey, format, ref string, args ...stri
 // NotationSignAt attaches a signature that says it was made at another time, and ends at another: the notation command only knows now.
 func NotationSignAt(t testing.TB, k *NotationKey, ref string, at, expiry time.Time) {
 	t.Helper()
+	PushNotation(t, ref, jws.MediaTypeEnvelope, NotationEnvelope(t, k, jws.MediaTypeEnvelope, NotationTarget(t, ref), func(r *signature.SignRequest) {
+		r.SigningTime, r.Expiry = at, expiry
+	}))
+}
+
+// NotationTarget is what a signature of host/repo@digest is about.
+func NotationTarget(t testing.TB, ref string) v1.Descriptor {
+	t.Helper()
 	d, err := name.NewDigest(ref)
 	must(t, err)
 	target, err := remote.Head(d)
 	must(t, err)
+	return *target
+}
+
+// NotationEnvelope signs what the notation command would not: the edit is made before signing.
+func NotationEnvelope(t testing.TB, k *NotationKey, mediaType string, target v1.Descriptor, edit func(*signature.SignRequest)) []byte {
+	t.Helper()
 	payload, err := json.Marshal(map[string]any{"targetArtifact": map[string]any{"mediaType": target.MediaType, "digest": target.Digest, "size": target.Size}})
 	must(t, err)
 	signer, err := signature.NewLocalSigner([]*x509.Certificate{k.cert}, k.key)
 	must(t, err)
-	env, err := signature.NewEnvelope(jws.MediaTypeEnvelope)
+	env, err := signature.NewEnvelope(mediaType)
 	must(t, err)
-	raw, err := env.Sign(&signature.SignRequest{
+	req := &signature.SignRequest{
 		Payload: signature.Payload{ContentType: "application/vnd.cncf.notary.payload.v1+json", Content: payload},
-		Signer:  signer, SigningTime: at, Expiry: expiry, SigningScheme: signature.SigningSchemeX509, SigningAgent: "test",
-	})
+		Signer:  signer, SigningTime: time.Now(), SigningScheme: signature.SigningSchemeX509, SigningAgent: "test",
+	}
+	edit(req)
+	raw, err := env.Sign(req)
 	must(t, err)
-	PushNotation(t, ref, jws.MediaTypeEnvelope, raw)
+	return raw
 }

@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -18,9 +19,6 @@ import (
 	"testing"
 	"time"
 
-	ct "github.com/google/certificate-transparency-go"
-	cttls "github.com/google/certificate-transparency-go/tls"
-	ctx509 "github.com/google/certificate-transparency-go/x509"
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	pbbundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	pbcommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
@@ -53,6 +51,7 @@ type Sigstore struct {
 	intermediate *x509.Certificate
 	fulcioKey    *ecdsa.PrivateKey
 	ctKey        *ecdsa.PrivateKey
+	tilesKey     *ecdsa.PrivateKey // of the Rekor of version 2
 }
 
 // NewSigstore makes the services.
@@ -69,6 +68,8 @@ func NewSigstore(t testing.TB) *Sigstore {
 	must(t, err)
 	s.ctKey, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
+	s.tilesKey, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
 	return s
 }
 
@@ -80,17 +81,23 @@ func (s *Sigstore) TrustedRootJSON(t testing.TB) []byte {
 		Root: s.root, Intermediates: []*x509.Certificate{s.intermediate}, URI: "https://fulcio.invalid",
 		ValidityPeriodStart: now.Add(-serviceLife), ValidityPeriodEnd: now.Add(serviceLife),
 	}
-	id := logID(t, s.ctKey.Public())
-	ctLogs := map[string]*root.TransparencyLog{hex.EncodeToString(id): {
-		BaseURL: "https://ct.invalid", ID: id, HashFunc: crypto.SHA256, SignatureHashFunc: crypto.SHA256, PublicKey: s.ctKey.Public(),
-		ValidityPeriodStart: now.Add(-serviceLife), ValidityPeriodEnd: now.Add(serviceLife),
-	}}
+	logOf := func(key *ecdsa.PrivateKey, host string) (string, *root.TransparencyLog) {
+		id := logID(t, key.Public())
+		return hex.EncodeToString(id), &root.TransparencyLog{
+			BaseURL: "https://" + host, ID: id, HashFunc: crypto.SHA256, SignatureHashFunc: crypto.SHA256, PublicKey: key.Public(),
+			ValidityPeriodStart: now.Add(-serviceLife), ValidityPeriodEnd: now.Add(serviceLife),
+		}
+	}
+	ctID, ctLog := logOf(s.ctKey, "ct.invalid")
+	ctLogs := map[string]*root.TransparencyLog{ctID: ctLog}
 	rekor := s.services.RekorLogs()
 	for id, l := range rekor { // it has the text of the ID where the file wants the bytes
 		rawID, err := hex.DecodeString(id)
 		must(t, err)
 		l.ID = rawID
 	}
+	tilesID, tiles := logOf(s.tilesKey, tilesHost)
+	rekor[tilesID] = tiles
 	r, err := root.NewTrustedRoot(root.TrustedRootMediaType01, []root.CertificateAuthority{fulcio}, ctLogs, s.services.TimestampingAuthorities(), rekor)
 	must(t, err)
 	b, err := r.MarshalJSON()
@@ -100,12 +107,16 @@ func (s *Sigstore) TrustedRootJSON(t testing.TB) []byte {
 
 // Signer is somebody who signs without a key of their own.
 type Signer struct {
-	// Subject is a mail address or a URL, Issuer the URL of who vouches for it.
+	// Subject is a mail address, Issuer the URL of who vouches for it.
 	Subject, Issuer string
 	// Late is how long after its beginning the certificate is used; more than ten minutes is too late.
 	Late time.Duration
 	// NoSCT leaves the CT log out.
 	NoSCT bool
+	// Curve of the key; default P-256.
+	Curve elliptic.Curve
+	// Change alters what is certified.
+	Change func(template *x509.Certificate)
 }
 
 // Keyless signs host/repo@digest as cosign 3 does without a key: a bundle among the referrers.
@@ -125,8 +136,8 @@ func digestOf(ref string) string {
 	return digest
 }
 
-// Bundle signs a statement.
-func (s *Sigstore) Bundle(t testing.TB, who Signer, statement []byte) []byte {
+// Bundle signs a statement. The edits are made to the finished bundle.
+func (s *Sigstore) Bundle(t testing.TB, who Signer, statement []byte, edits ...func(*pbbundle.Bundle)) []byte {
 	t.Helper()
 	leaf, key, at := s.leaf(t, who)
 	sig := sign(t, key, dsse.PAE(payloadTypeJSON, statement))
@@ -141,7 +152,7 @@ func (s *Sigstore) Bundle(t testing.TB, who Signer, statement []byte) []byte {
 	must(t, json.Unmarshal(e.CanonicalizedBody, &kind))
 	e.KindVersion = &pbrekor.KindVersion{Kind: kind.Kind, Version: kind.APIVersion}
 	e.InclusionPromise = &pbrekor.InclusionPromise{SignedEntryTimestamp: s.promise(t, e.CanonicalizedBody, e.IntegratedTime, e.LogIndex)}
-	out, err := protojson.Marshal(&pbbundle.Bundle{
+	b := &pbbundle.Bundle{
 		MediaType: MediaBundle,
 		VerificationMaterial: &pbbundle.VerificationMaterial{
 			Content:     &pbbundle.VerificationMaterial_Certificate{Certificate: &pbcommon.X509Certificate{RawBytes: leaf.Raw}},
@@ -150,7 +161,11 @@ func (s *Sigstore) Bundle(t testing.TB, who Signer, statement []byte) []byte {
 		Content: &pbbundle.Bundle_DsseEnvelope{DsseEnvelope: &pbdsse.Envelope{
 			Payload: statement, PayloadType: payloadTypeJSON, Signatures: []*pbdsse.Signature{{Sig: sig}},
 		}},
-	})
+	}
+	for _, edit := range edits {
+		edit(b)
+	}
+	out, err := protojson.Marshal(b)
 	must(t, err)
 	return out
 }
@@ -197,7 +212,7 @@ func (s *Sigstore) promise(t testing.TB, body []byte, at, index int64) []byte {
 // leaf is a certificate that began earlier, and the time at which it is used.
 func (s *Sigstore) leaf(t testing.TB, who Signer) (*x509.Certificate, *ecdsa.PrivateKey, time.Time) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := ecdsa.GenerateKey(cmp.Or(who.Curve, elliptic.P256()), rand.Reader)
 	must(t, err)
 	at := time.Now().Truncate(time.Second)
 	template := &x509.Certificate{
@@ -205,6 +220,9 @@ func (s *Sigstore) leaf(t testing.TB, who Signer) (*x509.Certificate, *ecdsa.Pri
 		NotBefore: at.Add(-who.Late), NotAfter: at.Add(leafLife - who.Late),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
 		ExtraExtensions: []pkix.Extension{{Id: oidIssuer, Value: []byte(who.Issuer)}},
+	}
+	if who.Change != nil {
+		who.Change(template)
 	}
 	issue := func() *x509.Certificate {
 		der, err := x509.CreateCertificate(rand.Reader, template, s.intermediate, key.Public(), s.fulcioKey)
@@ -219,47 +237,4 @@ func (s *Sigstore) leaf(t testing.TB, who Signer) (*x509.Certificate, *ecdsa.Pri
 	}
 	template.ExtraExtensions = append(template.ExtraExtensions, pkix.Extension{Id: oidSCT, Value: s.sct(t, leaf.RawTBSCertificate, at)})
 	return issue(), key, at
-}
-
-// sct is the list of one signed certificate timestamp, for the certificate without it: RFC 6962 §3.2.
-func (s *Sigstore) sct(t testing.TB, tbs []byte, at time.Time) []byte {
-	t.Helper()
-	id := logID(t, s.ctKey.Public())
-	out := ct.SignedCertificateTimestamp{SCTVersion: ct.V1, Timestamp: uint64(at.UnixMilli())}
-	copy(out.LogID.KeyID[:], id)
-	input, err := ct.SerializeSCTSignatureInput(out, ct.LogEntry{Leaf: ct.MerkleTreeLeaf{
-		Version: ct.V1, LeafType: ct.TimestampedEntryLeafType,
-		TimestampedEntry: &ct.TimestampedEntry{
-			Timestamp: out.Timestamp, EntryType: ct.PrecertLogEntryType,
-			PrecertEntry: &ct.PreCert{IssuerKeyHash: sha256.Sum256(s.intermediate.RawSubjectPublicKeyInfo), TBSCertificate: tbs},
-		},
-	}})
-	must(t, err)
-	out.Signature = ct.DigitallySigned{
-		Algorithm: cttls.SignatureAndHashAlgorithm{Hash: cttls.SHA256, Signature: cttls.ECDSA},
-		Signature: sign(t, s.ctKey, input),
-	}
-	one, err := cttls.Marshal(out)
-	must(t, err)
-	list, err := cttls.Marshal(ctx509.SignedCertificateTimestampList{SCTList: []ctx509.SerializedSCT{{Val: one}}})
-	must(t, err)
-	ext, err := asn1.Marshal(list)
-	must(t, err)
-	return ext
-}
-
-func sign(t testing.TB, key *ecdsa.PrivateKey, data []byte) []byte {
-	t.Helper()
-	sum := sha256.Sum256(data)
-	sig, err := ecdsa.SignASN1(rand.Reader, key, sum[:])
-	must(t, err)
-	return sig
-}
-
-func logID(t testing.TB, pub crypto.PublicKey) []byte {
-	t.Helper()
-	der, err := x509.MarshalPKIXPublicKey(pub)
-	must(t, err)
-	sum := sha256.Sum256(der)
-	return sum[:]
 }
