@@ -97,7 +97,7 @@ func (p *place) reach(url string) (ref publish.Ref, repo *oci.Repository, stop f
 func (p *place) keychain() (authn.Keychain, error) {
 	given, from := p.creds, "--creds"
 	if given == "" {
-		given, from = os.Getenv(envCreds), envCreds
+		given, from = strings.TrimRight(os.Getenv(envCreds), "\r\n"), envCreds // from a file, often
 	}
 	if given != "" {
 		user, password, ok := strings.Cut(given, ":")
@@ -170,6 +170,15 @@ func ignorePaths(c *cobra.Command, patterns []string) *string {
 func addIgnorePaths(f *pflag.FlagSet, patterns *[]string) {
 	f.StringSliceVar(patterns, "ignore-paths", nil,
 		"`patterns` of .gitignore to leave out, behind those of .sourceignore files (default: VCS and CI files, images, archives)")
+}
+
+// printableLines is printable for a text of several lines.
+func printableLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // printable keeps what others wrote from steering the terminal.

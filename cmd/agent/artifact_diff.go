@@ -122,7 +122,11 @@ func writeDifference(w io.Writer, d difference, found *publish.Comparison) error
 		return err
 	}
 	for line := range strings.Lines(b.String()) {
-		line = printable(strings.TrimSuffix(line, "\n"))
+		line = strings.TrimSuffix(line, "\n")
+		if text, dos := strings.CutSuffix(line, "\r"); dos {
+			line = text + "^M" // as git shows it
+		}
+		line = printable(line)
 		switch {
 		case strings.HasPrefix(line, "@@"):
 			line = color.CyanString("%s", line)

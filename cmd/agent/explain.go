@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -20,17 +19,19 @@ func newExplain() *cobra.Command {
 		output outputFlag
 	)
 	c := &cobra.Command{
-		Use:     "explain TARGET",
+		Use:     "explain NAME",
 		GroupID: groupLook,
-		Short:   "Say why a target is as it is: stage, error, what it waits for, next attempt",
-		Args:    exactlyOne("target"),
+		Short:   "Say why a target or source is as it is: stage, error, what it waits for, next attempt",
+		Long: "Say why a target or source is as it is. NAME is kustomization/NAME, helmrelease/NAME or source/NAME; kind/NAMESPACE/NAME where the entry has a\n" +
+			"namespace of its own.",
+		Args: exactlyOne("name"),
 		RunE: func(c *cobra.Command, args []string) error {
 			client, name, err := at.named(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			if name.Kind == deploy.KindSource {
-				return usageError{errors.New("explain is about targets: towline status shows sources")}
+				return explainSource(c, client, name, output)
 			}
 			x, err := client.Target(c.Context(), name)
 			if err != nil {

@@ -50,10 +50,10 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err == nil:
 		return exitFine
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "Error: %v\n", err)
+		fmt.Fprintf(stderr, "Error: %s\n", printableLines(err.Error()))
 		return exitUsage
 	case err != errSilent: //nolint:errorlint // the sentinel is never wrapped
-		fmt.Fprintf(stderr, "Error: %v\n", err)
+		fmt.Fprintf(stderr, "Error: %s\n", printableLines(err.Error()))
 	}
 	return exitNot
 }

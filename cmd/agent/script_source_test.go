@@ -120,6 +120,9 @@ func cmdCertificate(ts *testscript.TestScript, _ bool, args []string) {
 // registry-down stops the script's registry for good.
 func cmdRegistryDown(ts *testscript.TestScript, _ bool, _ []string) { of(ts).registry.Close() }
 
+// block finds the fenced blocks of a guide.
+var block = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
+
 // guide FILE plays a guide of docs: it runs every block of commands, one after the other in one shell, as a reader would who types all of it, and writes the configs to
 // guide-1.yaml, guide-2.yaml and so on. The places that a guide names are those of the script: its registry, and folders in its work folder. What else a guide takes as
 // given is there before.

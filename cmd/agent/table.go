@@ -12,6 +12,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 
 	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/status"
 )
 
 // maxMessage is how much of a message a table shows, in characters; explain shows all of it.
@@ -52,7 +53,7 @@ func sourceMessage(s deploy.SourceState) string {
 		words = append(words, "from the disk")
 	}
 	if s.Reason != "" {
-		words = append(words, s.Reason+": "+s.Message)
+		words = append(words, s.Reason+": "+status.Brief(s.Message))
 	}
 	if s.VerifiedBy != "" {
 		words = append(words, "verified: "+s.VerifiedBy)
@@ -144,7 +145,7 @@ func duration(d time.Duration) string {
 }
 
 func oneLine(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
+	s = status.ShortDigests(strings.Join(strings.Fields(s), " "))
 	if r := []rune(s); len(r) > maxMessage {
 		return string(r[:maxMessage-1]) + "…"
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -40,9 +41,22 @@ func (s *Store) Fetch(ctx context.Context, src deploy.Source, pin deploy.Pin) (d
 	}
 	rev, err := s.fetch(ctx, src, pin, o, policy)
 	if err != nil {
-		return deploy.Revision{}, failure("fetch "+o.name+"@"+pin.Digest, err)
+		return deploy.Revision{}, failure("fetch "+o.name+at(pin), err)
 	}
 	return rev, nil
+}
+
+// at is what a pin adds to the name of a repository in messages.
+func at(pin deploy.Pin) string {
+	const hexDigits = 12 // enough to tell artifacts apart, as in git
+	digest := "@" + pin.Digest
+	if algorithm, hex, ok := strings.Cut(pin.Digest, ":"); ok {
+		digest = "@" + algorithm + ":" + hex[:min(len(hex), hexDigits)]
+	}
+	if pin.Ref == "" {
+		return digest
+	}
+	return ":" + pin.Ref + digest
 }
 
 func (s *Store) fetch(ctx context.Context, src deploy.Source, pin deploy.Pin, o *origin, policy *verify.Policy) (deploy.Revision, error) {

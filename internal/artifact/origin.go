@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -186,10 +187,18 @@ func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, time.Until(end)/time.Duration(n))
 }
 
+// gone says that a disk, or what is on it, is not there; an empty folder is what a disk leaves where it was mounted.
+func gone(path string, err error) error {
+	if _, there := os.Stat(path); there == nil {
+		return fmt.Errorf("nothing that can be used is at %s: is the disk mounted? %w", path, err)
+	}
+	return fmt.Errorf("nothing is at %s: is the disk mounted? %w", path, fs.ErrNotExist)
+}
+
 // hint adds to an error what the user can do about it.
 func hint(err error, p place) error {
 	if p.host == "" && errors.Is(err, fs.ErrNotExist) {
-		return &deploy.Failure{Reason: deploy.SourceNotFound, Err: fmt.Errorf("nothing is at %s: is the disk mounted? %w", p.name, err)}
+		return &deploy.Failure{Reason: deploy.SourceNotFound, Err: gone(p.name, err)}
 	}
 	var e *oci.Error
 	if !errors.As(err, &e) || !errors.Is(err, ErrUnauthorized) {

@@ -9,17 +9,12 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/towline/towline/internal/artifact/store"
 	"github.com/towline/towline/internal/deploy"
 )
 
 // selectorHash is how many hex digits of the selector's hash tell entries of one artifact apart.
 const selectorHash = 12
-
-// Annotations that oras puts on layers.
-const (
-	annotationTitle  = "org.opencontainers.image.title"
-	annotationUnpack = "io.deis.oras.content.unpack" // the title is a folder's, the layer its archive
-)
 
 // selector says what of an artifact is kept.
 type selector struct {
@@ -48,8 +43,8 @@ func (s selector) choose(layers []v1.Descriptor) ([]v1.Descriptor, error) {
 	if len(layers) == 0 {
 		return nil, errors.New("the artifact has no layers")
 	}
-	if s.any && !slices.ContainsFunc(layers, func(l v1.Descriptor) bool { return !plainFile(l) }) {
-		return layers, nil
+	if s.any {
+		return store.DefaultLayers(layers), nil
 	}
 	there := make([]string, len(layers))
 	for i, l := range layers {
@@ -59,11 +54,6 @@ func (s selector) choose(layers []v1.Descriptor) ([]v1.Descriptor, error) {
 		there[i] = string(l.MediaType)
 	}
 	return nil, fmt.Errorf("the artifact has no layer of media type %s: it has %s; check layerSelector.mediaType", s.mediaType, list(there))
-}
-
-// plainFile reports whether a layer is a file with a name, as oras pushes them, and not an archive.
-func plainFile(l v1.Descriptor) bool {
-	return l.Annotations[annotationTitle] != "" && l.Annotations[annotationUnpack] == "" && !strings.Contains(string(l.MediaType), "tar")
 }
 
 // choosePlatform picks from an index: the one that was asked for; else Linux on this machine's architecture, then Linux on amd64, then the only one there is.

@@ -2,6 +2,7 @@ package status
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,5 +104,19 @@ func TestWords(t *testing.T) {
 				t.Errorf("got %q, want %q", tt.got, tt.want)
 			}
 		})
+	}
+}
+
+func TestMessagesForTables(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("0123456789abcdef", 4)
+	for message, want := range map[string]string{
+		"fetch registry.example.org/web:v1@sha256:012345: " + digest + " is not signed": "sha256:0123456789ab is not signed",
+		"resolve registry.example.org:5000/web: tag v1: not found":                      "tag v1: not found",
+		"the blob " + digest + "0 is odd":                                               "the blob " + digest + "0 is odd", // no digest
+		"resolve it":                                                                    "resolve it",
+	} {
+		if got := Brief(message); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }

@@ -36,8 +36,8 @@ var (
 func parsePage(file string) *template.Template {
 	funcs := template.FuncMap{
 		"revision": shortRevision, "tone": tone, "when": when, "due": due, "missing": missing, "path": targetPath, "lower": strings.ToLower,
-		"sourceWord": sourceWord,
-		"seconds":    func(s float64) string { return span(time.Duration(s * float64(time.Second))) },
+		"sourceWord": sourceWord, "brief": Brief, "short": ShortDigests,
+		"seconds": func(s float64) string { return span(time.Duration(s * float64(time.Second))) },
 	}
 	return template.Must(template.New("layout.html").Funcs(funcs).ParseFS(pageFiles, "page/layout.html", "page/"+file))
 }

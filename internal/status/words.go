@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -20,6 +21,18 @@ func shortRevision(s string) string {
 	}
 	return s[:i+1+shortDigest]
 }
+
+// fullDigest is a digest in a text, of which shortDigest digits are kept; whatDone is how the message of a source begins.
+var (
+	fullDigest = regexp.MustCompile(`\b(sha256:[0-9a-f]{12})[0-9a-f]{52}\b`)
+	whatDone   = regexp.MustCompile(`^(?:resolve|fetch) \S+: `)
+)
+
+// ShortDigests shortens the digests in a message: in full, two of them leave no room for what it says.
+func ShortDigests(message string) string { return fullDigest.ReplaceAllString(message, "$1") }
+
+// Brief is the message of a source for a table: without what its row says already.
+func Brief(message string) string { return ShortDigests(whatDone.ReplaceAllString(message, "")) }
 
 // span is a duration in its largest one or two units: 4s, 2m10s, 3h5m, 2d3h. Less than a second is "less than 1s".
 func span(d time.Duration) string {

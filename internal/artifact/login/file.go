@@ -98,12 +98,21 @@ func locate(path string) (string, error) {
 	return filepath.Join(dir, path), nil
 }
 
+// told is an error in words that say it all.
+type told struct {
+	text string
+	is   error
+}
+
+func (t told) Error() string { return t.text }
+func (t told) Unwrap() error { return t.is }
+
 func unreadable(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s does not exist: %w", path, fs.ErrNotExist)
+		return told{path + " does not exist", fs.ErrNotExist}
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%s may not be read by the agent's user (uid %d): %w", path, os.Geteuid(), fs.ErrPermission)
+		return told{fmt.Sprintf("%s may not be read by the agent's user (uid %d)", path, os.Geteuid()), fs.ErrPermission}
 	}
 	return fmt.Errorf("read %s: %w", path, err)
 }

@@ -158,6 +158,9 @@ func (c *Comparison) fileText(name string) (string, error) {
 	if a == b {
 		return fmt.Sprintf("--- %s: only what is not shown differs\n", name), nil
 	}
+	if dosText(a) && dosText(b) { // the ends of lines are no difference
+		a, b = strings.ReplaceAll(a, "\r\n", "\n"), strings.ReplaceAll(b, "\r\n", "\n")
+	}
 	d := difflib.UnifiedDiff{
 		A: lines(a), B: lines(b), FromFile: "artifact/" + name, ToFile: "folder/" + name, Context: diffContext,
 	}
@@ -178,6 +181,9 @@ func lines(s string) []string {
 	}
 	return out
 }
+
+// dosText reports whether every line ends as in DOS.
+func dosText(s string) bool { return strings.Count(s, "\n") == strings.Count(s, "\r\n") }
 
 // content is a file as text, or why it is not shown.
 type content struct {

@@ -55,6 +55,17 @@ func TestDiff(t *testing.T) {
 		}
 	})
 
+	t.Run("ends of lines as in DOS are no difference where both sides have them", func(t *testing.T) {
+		_, text := compare(t, map[string]string{"a.yaml": "a: 1\r\nb: 2\r\n"}, map[string]string{"a.yaml": "a: 1\r\nb: 3\r\n"})
+		if want := "--- artifact/a.yaml\n+++ folder/a.yaml\n@@ -1,2 +1,2 @@\n a: 1\n-b: 2\n+b: 3\n"; text != want {
+			t.Errorf("got %q", text)
+		}
+		_, text = compare(t, map[string]string{"a.yaml": "a: 1\n"}, map[string]string{"a.yaml": "a: 1\r\n"})
+		if want := "--- artifact/a.yaml\n+++ folder/a.yaml\n@@ -1 +1 @@\n-a: 1\n+a: 1\r\n"; text != want {
+			t.Errorf("got %q", text)
+		}
+	})
+
 	t.Run("a file too large is only named", func(t *testing.T) {
 		_, text := compare(t, map[string]string{"a.yaml": "a: 1\n"}, map[string]string{"a.yaml": "a: " + strings.Repeat("x", 1<<20)})
 		if want := "--- a.yaml: not shown, it is larger than 1048576 bytes\n"; text != want {

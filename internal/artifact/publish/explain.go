@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -48,10 +49,14 @@ func hint(ref Ref, push bool, err error) string {
 		return host + " had too many requests: try again later, or log in, which often raises the limit"
 	case errors.Is(err, oci.ErrNotFound) && push:
 		return fmt.Sprintf("%s is no registry, or wants the repository %s to be made first", host, ref.Repo.RepositoryStr())
+	case errors.Is(err, oci.ErrNotFound) && strings.Contains(err.Error(), "/tags/list"):
+		return fmt.Sprintf("check the host and the repository: nothing was ever pushed to %s, or the registry hides it from who may not read it", ref.Repo.RepositoryStr())
 	case errors.Is(err, oci.ErrNotFound):
 		return "check host, repository and tag: towline list artifacts " + (Ref{Repo: ref.Repo}).String() + " shows the tags"
 	case tooLarge(err):
 		return fmt.Sprintf("%s, or a proxy before it, takes no upload of this size: see its limits (client_max_body_size in nginx), or ignore what no cluster needs", host)
+	case noHost(err):
+		return fmt.Sprintf("is %s written right? No name server knows it", host)
 	case errors.Is(err, oci.ErrUnavailable), errors.Is(err, oci.ErrNetwork):
 		if push {
 			return "nothing was tagged: try again, what has arrived is not sent twice"
@@ -67,6 +72,12 @@ func wait(err error) (time.Duration, bool) {
 		return e.RetryAfter()
 	}
 	return 0, false
+}
+
+// noHost reports whether a name server answered that there is no such host; that it did not answer is something else.
+func noHost(err error) bool {
+	var dns *net.DNSError
+	return errors.As(err, &dns) && dns.IsNotFound
 }
 
 func tooLarge(err error) bool {

@@ -30,7 +30,12 @@ func repository(t *testing.T, r *testenv.Registry, path string) (publish.Ref, *o
 
 func repositoryAs(t *testing.T, r *testenv.Registry, path string, auth authn.Authenticator) (publish.Ref, *oci.Repository) {
 	t.Helper()
-	ref, err := publish.ParseRef(r.URL(path), false)
+	return at(t, r.URL(path), auth)
+}
+
+func at(t *testing.T, url string, auth authn.Authenticator) (publish.Ref, *oci.Repository) {
+	t.Helper()
+	ref, err := publish.ParseRef(url, false)
 	must(t, err)
 	transport := oci.NewTransport()
 	client := oci.New(transport, "test")

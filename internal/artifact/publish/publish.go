@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -90,7 +91,7 @@ func resolve(ctx context.Context, r Reader, ref Ref) (string, error) {
 	return r.Digest(ctx, ref.orLatest().Tag)
 }
 
-// manifest reads the manifest with the digest. An index leads to its manifest for Linux on this machine's architecture, or to the only one that it has.
+// manifest reads the manifest with the digest. An index leads to where it would lead the agent on this machine.
 func manifest(ctx context.Context, r Reader, digest string) (*document, error) {
 	raw, err := r.Manifest(ctx, digest)
 	if err != nil {
@@ -113,18 +114,26 @@ func manifest(ctx context.Context, r Reader, digest string) (*document, error) {
 	return d, err
 }
 
+// choosePlatform picks Linux on this machine's architecture, else Linux on amd64, else the only manifest there is. Those for no platform are attestations.
 func choosePlatform(all []v1.Descriptor) (string, error) {
+	all = slices.DeleteFunc(slices.Clone(all), func(d v1.Descriptor) bool {
+		return d.Platform != nil && (d.Platform.OS == "unknown" || d.Platform.Architecture == "unknown")
+	})
 	there := ""
-	for _, d := range all {
-		if d.Platform != nil && d.Platform.OS == "linux" && d.Platform.Architecture == runtime.GOARCH {
-			return d.Digest.String(), nil
-		}
-		if d.Platform != nil {
-			there += fmt.Sprintf("\n  %s@%s", d.Platform, d.Digest)
+	for _, arch := range []string{runtime.GOARCH, "amd64"} {
+		for _, d := range all {
+			if d.Platform != nil && d.Platform.OS == "linux" && d.Platform.Architecture == arch {
+				return d.Digest.String(), nil
+			}
 		}
 	}
 	if len(all) == 1 {
 		return all[0].Digest.String(), nil
+	}
+	for _, d := range all {
+		if d.Platform != nil {
+			there += fmt.Sprintf("\n  %s@%s", d.Platform, d.Digest)
+		}
 	}
 	return "", fmt.Errorf("the artifact is an index with several manifests, none of them for linux/%s: name one by its digest%s", runtime.GOARCH, there)
 }

@@ -8,16 +8,16 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/towline/towline/internal/artifact/store"
 )
-
-// annotationTitle is the file name of a layer that is a file and no archive, as oras pushes them (OCI image spec, annotations.md).
-const annotationTitle = "org.opencontainers.image.title"
 
 // stagingPattern names the folder that an artifact is unpacked in before any of it is put to its place.
 const stagingPattern = ".towline-pull-*"
@@ -80,7 +80,7 @@ func pullInto(ctx context.Context, r Reader, ref Ref, dir string, opts PullOptio
 	return out, err
 }
 
-// fetch brings an artifact's first layer, unpacked, into an empty folder.
+// fetch brings what the agent would take of an artifact, unpacked, into an empty folder: its first layer, or all where they are plain files.
 func fetch(ctx context.Context, r Reader, ref Ref, dir string, limits store.Limits, tell Progress) (Pulled, error) {
 	digest, err := resolve(ctx, r, ref)
 	if err != nil {
@@ -93,54 +93,43 @@ func fetch(ctx context.Context, r Reader, ref Ref, dir string, limits store.Limi
 	if len(d.Layers) == 0 {
 		return Pulled{}, errors.New("the artifact has no layers: there is nothing to unpack")
 	}
-	layer := d.Layers[0]
-	if max := limits.WithDefaults().Compressed; layer.Size > max {
-		return Pulled{}, &store.LimitError{What: "the compressed size", Max: max, Unit: "bytes"}
+	layers := store.DefaultLayers(d.Layers)
+	count := &meter{tell: tell}
+	for _, l := range layers {
+		count.total += l.Size
 	}
-	blob, err := os.CreateTemp("", "towline-layer-*")
+	if most := limits.WithDefaults().Compressed; count.total > most {
+		return Pulled{}, &store.LimitError{What: "the compressed size", Max: most, Unit: "bytes"}
+	}
+	blobs, err := os.MkdirTemp("", "towline-layers-*")
 	if err != nil {
 		return Pulled{}, err
 	}
-	defer func() {
-		_ = blob.Close()
-		_ = os.Remove(blob.Name())
-	}()
-	if err := r.Blob(ctx, layer, io.MultiWriter(blob, &meter{tell: tell, total: layer.Size})); err != nil {
-		return Pulled{}, err
-	}
-	if _, err := blob.Seek(0, io.SeekStart); err != nil {
-		return Pulled{}, err
+	defer func() { _ = os.RemoveAll(blobs) }()
+	for _, l := range layers {
+		if err := saveBlob(ctx, r, l, blobPath(blobs, l), count); err != nil {
+			return Pulled{}, err
+		}
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return Pulled{}, err
 	}
 	defer func() { _ = root.Close() }()
-	out := Pulled{Digest: digest, Annotations: d.Annotations}
-	if title := layer.Annotations[annotationTitle]; title != "" && plainFile(title, layer) {
-		return out, copyTo(root, title, blob)
-	}
-	return out, store.Unpack(blob, root, limits)
+	open := func(l v1.Descriptor) (io.ReadCloser, error) { return os.Open(blobPath(blobs, l)) }
+	return Pulled{Digest: digest, Annotations: d.Annotations}, store.UnpackLayers(root, layers, open, limits)
 }
 
-// plainFile reports whether a layer with a title is a manifest as it is, not an archive.
-func plainFile(title string, layer v1.Descriptor) bool {
-	if strings.Contains(string(layer.MediaType), "tar") {
-		return false
-	}
-	return slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(title))
-}
+// blobPath is where a layer waits to be unpacked.
+func blobPath(dir string, l v1.Descriptor) string { return filepath.Join(dir, l.Digest.Hex) }
 
-func copyTo(root *os.Root, name string, r io.Reader) error {
-	if path.Base(name) != name {
-		return fmt.Errorf("the artifact's file is named %q: only a plain file name is taken", name)
-	}
-	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+// saveBlob writes a layer into a file.
+func saveBlob(ctx context.Context, r Reader, l v1.Descriptor, path string, count *meter) error {
+	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, r)
-	return errors.Join(err, f.Close())
+	return errors.Join(r.Blob(ctx, l, io.MultiWriter(f, count)), f.Close())
 }
 
 // merge moves everything from the staging folder, which is a child of to, to its place. It first looks at all of it, so that a conflict changes nothing.
@@ -151,6 +140,9 @@ func merge(from, to *os.Root, staging string, force bool) (files int, err error)
 	}
 	var moves, conflicts []string
 	for _, e := range entries {
+		if err := inTheWay(to, e); err != nil {
+			return 0, err
+		}
 		same, err := sameEntry(from, to, e)
 		switch {
 		case err != nil:
@@ -186,10 +178,28 @@ func merge(from, to *os.Root, staging string, force bool) (files int, err error)
 	return files, nil
 }
 
+// inTheWay finds a folder where a file is to be, or the other way round: nothing is replaced there, forced or not.
+func inTheWay(to *os.Root, e entry) error {
+	there, err := to.Lstat(e.name)
+	switch {
+	case err != nil || there.IsDir() == e.dir: // what cannot be looked at is told of by who looks next
+		return nil
+	case e.dir:
+		return fmt.Errorf("%q is a folder in the artifact and a file in the output folder: move it away; nothing was changed", e.name)
+	}
+	return fmt.Errorf("%q is a file in the artifact and a folder in the output folder: move it away; nothing was changed", e.name)
+}
+
 func conflictError(names []string) error {
 	more := ""
 	if n := len(names) - shownConflicts; n > 0 {
 		names, more = names[:shownConflicts], fmt.Sprintf("\n  and %d more", n)
+	}
+	names = slices.Clone(names)
+	for i, name := range names {
+		if strings.ContainsFunc(name, unicode.IsControl) { // whoever made the artifact must not write lines of their own into the list
+			names[i] = strconv.Quote(name)
+		}
 	}
 	return fmt.Errorf("these files are in the output folder already, with another content; nothing was changed (--force replaces them):\n  %s%s",
 		strings.Join(names, "\n  "), more)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -51,6 +52,15 @@ func TestPull(t *testing.T) {
 				r.PushChart("apps/web", "latest", testenv.TarGz(map[string]string{"c/Chart.yaml": "name: c\nversion: 1.0.0\n"}))
 			},
 				map[string]string{"c/Chart.yaml": "name: c\nversion: 1.0.0\n"}},
+			"oras": {func() {
+				file := func(title, content string) testenv.Layer {
+					return testenv.Layer{MediaType: "application/vnd.oci.image.layer.v1", Data: []byte(content), Annotations: map[string]string{"org.opencontainers.image.title": title}}
+				}
+				r.PushLayers("apps/web", "latest", "application/vnd.oci.empty.v1+json", []byte("{}"), nil, file("a.yaml", "a"), file("sub/b.json", "{}"))
+			}, map[string]string{"a.yaml": "a", "sub/b.json": "{}"}},
+			"a chart with its provenance": {func() {
+				r.PushChart("apps/web", "latest", testenv.TarGz(map[string]string{"c/Chart.yaml": "name: c\nversion: 1.0.0\n"}), []byte("signature"))
+			}, map[string]string{"c/Chart.yaml": "name: c\nversion: 1.0.0\n"}},
 		} {
 			t.Run(name, func(t *testing.T) {
 				c.push()
@@ -74,6 +84,40 @@ func TestPull(t *testing.T) {
 		r.PushIndex("apps/web", "latest", map[string]string{"linux/riscv64": other})
 		_, err = publish.Pull(t.Context(), repo, ref, t.TempDir(), publish.PullOptions{})
 		must(t, err)
+		mine := r.PushFiles("apps/web", "m", map[string]string{"a.yaml": "mine"}, nil)
+		r.PushIndex("apps/web", "latest", map[string]string{"linux/riscv64": other, "linux/" + runtime.GOARCH: mine, "unknown/unknown": other})
+		out := t.TempDir()
+		_, err = publish.Pull(t.Context(), repo, ref, out, publish.PullOptions{})
+		must(t, err)
+		if d := cmp.Diff(map[string]string{"a.yaml": "mine"}, read(t, out)); d != "" {
+			t.Error(d)
+		}
+	})
+
+	t.Run("a folder in place of a file is never replaced", func(t *testing.T) {
+		r := testenv.NewRegistry(t)
+		ref, repo := repository(t, r, "apps/web")
+		push(t, repo, "latest", publish.Input{Path: folder(t, map[string]string{"a.yaml": configMap, "sub/b.yaml": "b"})})
+		for _, there := range []map[string]string{{"a.yaml/x": "x"}, {"sub": "x"}} {
+			out := folder(t, there)
+			_, err := publish.Pull(t.Context(), repo, ref, out, publish.PullOptions{Force: true})
+			fails(t, err, "in the artifact and a", "in the output folder: move it away; nothing was changed")
+			if d := cmp.Diff(there, read(t, out)); d != "" {
+				t.Error(d)
+			}
+		}
+	})
+
+	t.Run("a name in the artifact writes no lines of its own", func(t *testing.T) {
+		r := testenv.NewRegistry(t)
+		ref, repo := repository(t, r, "apps/web")
+		const name = "a\x1b[2J\nError: all is lost.yaml"
+		push(t, repo, "latest", publish.Input{Path: folder(t, map[string]string{name: "theirs"})})
+		_, err := publish.Pull(t.Context(), repo, ref, folder(t, map[string]string{name: "mine"}), publish.PullOptions{})
+		fails(t, err, `"a\x1b[2J\nError: all is lost.yaml"`)
+		if strings.Contains(err.Error(), "\x1b") {
+			t.Errorf("%q", err)
+		}
 	})
 
 	t.Run("changes nothing where a file differs, unless it is forced", func(t *testing.T) {

@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -154,6 +156,33 @@ func TestPushFailures(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("a page of HTML is named and not shown", func(t *testing.T) {
+		for status, words := range map[int][]string{
+			http.StatusNotFound:              {"404", "is no registry, or wants the repository apps/web to be made first"},
+			http.StatusRequestEntityTooLarge: {"413", "client_max_body_size"},
+			http.StatusBadGateway:            {"502", "nothing was tagged"},
+		} {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/v2/" { // a registry, behind a proxy that refuses the rest
+					return
+				}
+				w.Header().Set("Content-Type", "text/html")
+				w.WriteHeader(status)
+				_, _ = io.WriteString(w, "<html>\r\n<head><title>Nope</title></head>\r\n"+strings.Repeat("<p>sorry</p>\r\n", 500)+"</html>")
+			}))
+			defer s.Close()
+			ref, repo := at(t, "oci://"+s.Listener.Addr().String()+"/apps/web", authn.Anonymous)
+			a, err := publish.Pack(t.Context(), publish.Input{Path: dir})
+			must(t, err)
+			defer a.Close()
+			err = publish.Explain("push "+ref.String(), ref, true, a.Push(t.Context(), repo, "v1", nil))
+			fails(t, err, words...)
+			if text := err.Error(); strings.Contains(text, "sorry") || strings.Contains(text, "<") || strings.Count(text, "\n") != 1 || len(text) > 700 {
+				t.Errorf("%d: %s", status, text)
+			}
+		}
+	})
 
 	t.Run("an interruption changes no tag", func(t *testing.T) {
 		r := testenv.NewRegistry(t)

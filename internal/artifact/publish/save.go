@@ -48,6 +48,9 @@ func Save(ctx context.Context, r SavedFrom, ref Ref, dir string, tell Progress) 
 	if err != nil {
 		return Saved{}, err
 	}
+	if err := mayBeLayout(dir); err != nil {
+		return Saved{}, err
+	}
 	s := &saver{from: r, dir: dir, meter: meter{tell: tell}, seen: map[string]bool{}}
 	if err := os.MkdirAll(filepath.Join(dir, "blobs"), 0o755); err != nil {
 		return Saved{}, fmt.Errorf("make the layout: %w", err)
@@ -70,6 +73,24 @@ func Save(ctx context.Context, r SavedFrom, ref Ref, dir string, tell Progress) 
 	}
 	return Saved{Digest: digest, Signatures: len(attached)}, nil
 }
+
+// mayBeLayout refuses a folder that is full of something else, such as one of manifests: a layout's files are not to be among them.
+func mayBeLayout(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the layout: %w", err)
+	}
+	if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return slices.Contains(layoutNames, e.Name()) }) {
+		return fmt.Errorf("%s is no OCI image layout, and not empty: name a layout, or a folder that is empty or not there yet", dir)
+	}
+	return nil
+}
+
+// layoutNames are in every layout, the last one also in one whose first copy broke off.
+var layoutNames = []string{"oci-layout", "index.json", "blobs"}
 
 // named is a descriptor with a tag.
 func named(d v1.Descriptor, tag string) v1.Descriptor {

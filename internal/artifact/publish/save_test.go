@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/towline/towline/internal/artifact/layout"
@@ -75,6 +76,16 @@ func TestSave(t *testing.T) {
 			if got, err := l.Digest(t.Context(), tag); err != nil || got != want {
 				t.Errorf("%s: %s %v, want %s", tag, got, err, want)
 			}
+		}
+	})
+	t.Run("a folder that is full of something else is left alone", func(t *testing.T) {
+		there := map[string]string{"a.yaml": configMap}
+		out := folder(t, there)
+		ref, repo := repository(t, r, "apps/web:v1")
+		_, err := publish.Save(t.Context(), repo, ref, out, nil)
+		fails(t, err, "is no OCI image layout, and not empty")
+		if d := cmp.Diff(there, read(t, out)); d != "" {
+			t.Error(d)
 		}
 	})
 	t.Run("a copy that breaks off leaves the layout as it was", func(t *testing.T) {

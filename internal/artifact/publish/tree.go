@@ -3,7 +3,6 @@ package publish
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -28,7 +27,7 @@ func entriesOf(root *os.Root) ([]entry, error) {
 }
 
 // sameEntry reports whether a path is the same below both folders: type, whether it can be executed, content or target. Where it is missing, it is not. A folder
-// is the same as every other, but one in place of a file, or the other way round, is an error.
+// is the same as every other.
 func sameEntry(a, b *os.Root, e entry) (bool, error) {
 	left, err := a.Lstat(e.name)
 	if err != nil {
@@ -42,9 +41,7 @@ func sameEntry(a, b *os.Root, e entry) (bool, error) {
 		return false, err
 	}
 	switch {
-	case left.IsDir() != right.IsDir():
-		return false, fmt.Errorf("%s is a folder on one side and a file on the other", e.name)
-	case left.IsDir():
+	case left.IsDir() && right.IsDir():
 		return true, nil
 	case left.Mode().Type() != right.Mode().Type() || executable(left) != executable(right):
 		return false, nil
