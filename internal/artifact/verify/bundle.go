@@ -25,6 +25,9 @@ const (
 	annotationPredicate = "dev.sigstore.bundle.predicateType"
 )
 
+// inTotoStatements are the types of the versions of a statement, which say the same in what is read here.
+var inTotoStatements = []string{"https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"}
+
 // errNoSignature says that a referrer is something else.
 var errNoSignature = errors.New("it is no signature")
 
@@ -127,6 +130,9 @@ func (c *cosign) bundle(b *bundle.Bundle, digest string) (string, error) {
 	if s.predicate != predicateSign {
 		return "", errNoSignature
 	}
+	if !slices.Contains(inTotoStatements, s.kind) {
+		return "", bad("it is no in-toto statement: its type is %q", s.kind)
+	}
 	h, err := v1.NewHash(digest)
 	if err != nil {
 		return "", err
@@ -164,31 +170,25 @@ func certified(b *bundle.Bundle) sigstore.SignedEntity {
 
 // statementOf is what an envelope claims, before anything of it is proven.
 type statementOf struct {
+	kind      string
 	predicate string
 	subjects  []v1.Hash
 }
 
 func statement(b *bundle.Bundle) (s statementOf, err error) {
-	defer func() { // as in check
-		if p := recover(); p != nil {
-			err = bad("it cannot be read: %v", p)
-		}
-	}()
 	if b.GetDsseEnvelope() == nil {
 		return s, bad("it signs no statement")
 	}
-	var claims struct {
-		PredicateType string `json:"predicateType"`
-		Subject       []struct {
-			Digest map[string]string `json:"digest"`
-		} `json:"subject"`
+	var subjects []json.RawMessage
+	if err := exactly(b.GetDsseEnvelope().GetPayload(), map[string]any{"_type": &s.kind, "predicateType": &s.predicate, "subject": &subjects}); err != nil {
+		return s, bad("its statement: %v", err)
 	}
-	if err := json.Unmarshal(b.GetDsseEnvelope().GetPayload(), &claims); err != nil {
-		return s, bad("its statement is not JSON: %v", err)
-	}
-	s.predicate = claims.PredicateType
-	for _, subject := range claims.Subject {
-		for alg, sum := range subject.Digest {
+	for _, raw := range subjects {
+		var digests map[string]string
+		if err := exactly(raw, map[string]any{"digest": &digests}); err != nil {
+			return s, bad("its statement's subject: %v", err)
+		}
+		for alg, sum := range digests {
 			s.subjects = append(s.subjects, v1.Hash{Algorithm: alg, Hex: sum})
 		}
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/towline/towline/internal/artifact/oci"
 	"github.com/towline/towline/internal/deploy"
@@ -25,7 +27,7 @@ func must(t testing.TB, err error) {
 
 // artifact is one in a registry.
 type artifact struct {
-	reg    *testenv.Registry
+	host   string
 	repo   string
 	digest string
 }
@@ -43,11 +45,22 @@ func push(t *testing.T, reg *testenv.Registry) artifact {
 }
 
 func pushTo(reg *testenv.Registry, repo, content string) artifact {
-	return artifact{reg: reg, repo: repo, digest: reg.PushFiles(repo, "v1", map[string]string{"a.yaml": content}, nil)}
+	return artifact{host: reg.Host(), repo: repo, digest: reg.PushFiles(repo, "v1", map[string]string{"a.yaml": content}, nil)}
+}
+
+// pushImage pushes an empty image to any registry.
+func pushImage(t *testing.T, repository string) (digest string) {
+	t.Helper()
+	tag, err := name.NewTag(repository + ":v1")
+	must(t, err)
+	must(t, remote.Write(tag, empty.Image))
+	h, err := empty.Image.Digest()
+	must(t, err)
+	return h.String()
 }
 
 func (a artifact) ref() string        { return a.repository() + "@" + a.digest }
-func (a artifact) repository() string { return a.reg.Host() + "/" + a.repo }
+func (a artifact) repository() string { return a.host + "/" + a.repo }
 
 // content is the artifact's repository as the agent reads it.
 func (a artifact) content(t testing.TB) *oci.Repository {

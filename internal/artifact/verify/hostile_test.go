@@ -186,7 +186,7 @@ func TestCosignHostileLegacy(t *testing.T) {
 		who := signing.Signer{Subject: subject, Issuer: issuer}
 		signing.PushLegacy(t, b.ref(), s.LegacyLayer(t, who, other))
 		p := policy(t, Material{Identities: []deploy.OIDCIdentity{{Issuer: ".", Subject: "."}}, TrustedRoot: s.TrustedRootJSON(t)})
-		refused(t, p, b, deploy.SourceUnverified, "its payload is of the type")
+		refused(t, p, b, deploy.SourceUnverified, "its payload: it is of the type")
 	})
 }
 

@@ -115,24 +115,32 @@ func (c *cosign) layer(a map[string]string, payload []byte, digest string) (stri
 	if err != nil {
 		return "", err
 	}
-	var says struct {
-		Critical struct {
-			Type  string `json:"type"`
-			Image struct {
-				Digest string `json:"docker-manifest-digest"`
-			} `json:"image"`
-		} `json:"critical"`
-	}
-	if err := json.Unmarshal(payload, &says); err != nil {
-		return "", fmt.Errorf("its payload is not JSON: %w", err)
-	}
-	switch {
-	case says.Critical.Type != typeSimpleSigning:
-		return "", fmt.Errorf("its payload is of the type %q: want %q", says.Critical.Type, typeSimpleSigning)
-	case says.Critical.Image.Digest != digest:
-		return "", fmt.Errorf("it is for another artifact: %q", says.Critical.Image.Digest)
+	if err := signs(payload, digest); err != nil {
+		return "", fmt.Errorf("its payload: %w", err)
 	}
 	return by, nil
+}
+
+// signs looks into a payload that was signed by somebody who is trusted: it may be about something else.
+func signs(payload []byte, digest string) error {
+	var critical, image json.RawMessage
+	var kind, signed string
+	if err := exactly(payload, map[string]any{"critical": &critical}); err != nil {
+		return err
+	}
+	if err := exactly(critical, map[string]any{"type": &kind, "image": &image}); err != nil {
+		return err
+	}
+	if err := exactly(image, map[string]any{"docker-manifest-digest": &signed}); err != nil {
+		return err
+	}
+	switch {
+	case kind != typeSimpleSigning:
+		return fmt.Errorf("it is of the type %q: want %q", kind, typeSimpleSigning)
+	case signed != digest:
+		return fmt.Errorf("it is for another artifact: %q", signed)
+	}
+	return nil
 }
 
 // legacyKeyed is the signature as a bundle for a check with keys: neither the certificate nor the log count there.

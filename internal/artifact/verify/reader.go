@@ -42,8 +42,9 @@ func (r *reader) referrers(ctx context.Context) ([]v1.Descriptor, error) {
 	return r.content.Referrers(ctx, r.subject)
 }
 
+// attach notes a referrer, without what a registry may add to it at any length.
 func (r *reader) attach(d v1.Descriptor) {
-	r.notes.Attached = append(r.notes.Attached, d)
+	r.notes.Attached = append(r.notes.Attached, v1.Descriptor{MediaType: d.MediaType, ArtifactType: d.ArtifactType, Size: d.Size, Digest: d.Digest})
 }
 
 func (r *reader) tag(ctx context.Context, tag string) (string, error) {
