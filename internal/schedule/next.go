@@ -65,7 +65,7 @@ func (s *state) superseded(t *target) bool {
 		return false
 	}
 	want, ok := s.want(t)
-	return t.gone || t.spec.Suspend || t.moved() || (ok && want != j.version)
+	return t.gone || t.spec.Suspend || t.moved() || !ok || want != j.version // !ok: the revision was taken back
 }
 
 // due says what to start for an idle target, or when time alone may change that.

@@ -235,6 +235,31 @@ func TestNews(t *testing.T) {
 			r.want("kustomization/a@2")
 		})
 	})
+	t.Run("gives up an attempt whose revision is taken back, unless it is changing the cluster", func(t *testing.T) {
+		bubble(t, Limits{}, nil, func(r *rig) {
+			r.hold(ks("a"), true)
+			r.hold(ks("b"), true)
+			r.Set([]deploy.Target{entry(ks("a"), "s"), entry(ks("b"), "s")})
+			r.Revised(revision("s", "1"))
+			r.wantAny("kustomization/a@1", "kustomization/b@1")
+			a, b := r.held(ks("a")), r.held(ks("b"))
+			b.progress(deploy.PhaseApplying, "")
+			r.settle()
+			r.Unknown(src("s"))
+			r.settle()
+			if a.ctx.Err() == nil {
+				t.Error("the one that was building goes on")
+			}
+			if b.ctx.Err() != nil {
+				t.Error("the one that was applying was cut short")
+			}
+			b.end(nil)
+			r.want()
+			r.hold(ks("a"), false)
+			r.Revised(revision("s", "1"))
+			r.want("kustomization/a@1")
+		})
+	})
 	t.Run("runs in full when it is asked for by name", func(t *testing.T) {
 		bubble(t, Limits{}, nil, func(r *rig) {
 			r.Set([]deploy.Target{entry(ks("a"), "s")})
