@@ -192,8 +192,14 @@ func gone(path string, err error) error {
 	if _, there := os.Stat(path); there == nil {
 		return fmt.Errorf("nothing that can be used is at %s: is the disk mounted? %w", path, err)
 	}
-	return fmt.Errorf("nothing is at %s: is the disk mounted? %w", path, fs.ErrNotExist)
+	return unmounted(path)
 }
+
+// unmounted is a path where nothing is: an fs.ErrNotExist in words that fit.
+type unmounted string
+
+func (u unmounted) Error() string        { return "nothing is at " + string(u) + ": is the disk mounted?" }
+func (u unmounted) Is(target error) bool { return target == fs.ErrNotExist } //nolint:errorlint // this is what errors.Is asks
 
 // hint adds to an error what the user can do about it.
 func hint(err error, p place) error {
