@@ -29,6 +29,10 @@ type Options struct {
 	Namespace string
 	// Gates besides GateConfig and GateCluster that SetReady must open before the agent is ready.
 	Gates []string
+	// DroppedAlerts is how many alerts each receiver has lost since the start, for the metrics. Nil: unknown. It must be quick.
+	DroppedAlerts func() map[string]int
+	// CacheUsage is what the cached artifacts take on disk, in bytes, and how many there are, for the metrics. Nil: unknown. It may read the disk.
+	CacheUsage func() (bytes int64, entries int, err error)
 }
 
 // Board remembers the newest state of everything. Its methods never block, do no I/O and may be called from any goroutine. What is handed to it must not be
@@ -39,6 +43,8 @@ type Board struct {
 	now       func() time.Time
 	started   time.Time
 	metrics   *metrics
+	dropped   func() map[string]int
+	cache     func() (bytes int64, entries int, err error)
 
 	// mu guards everything below. It is held for map accesses and copying only.
 	mu      sync.Mutex
@@ -78,6 +84,8 @@ func New(o Options) *Board {
 		version:   o.Version,
 		namespace: o.Namespace,
 		now:       time.Now,
+		dropped:   o.DroppedAlerts,
+		cache:     o.CacheUsage,
 		gates:     map[string]bool{GateConfig: false, GateCluster: false},
 		sources:   map[deploy.Name]sourceEntry{},
 		targets:   map[deploy.Name]targetEntry{},

@@ -29,6 +29,8 @@ var (
 
 	descSourceReady     = desc("source_ready", "1 when the source has a checked artifact and its last poll went well.", "namespace", "name")
 	descSourceSuspended = desc("source_suspended", "1 when the source is suspended.", "namespace", "name")
+	descSourceCached    = desc("source_cached", "1 while the source's artifact is the one of the disk, and the source itself has not been reached since the start.", "namespace", "name")
+	descSourceFailing   = desc("source_failing", "1 for the reason why the last poll failed; a source whose last poll went well has no series.", "namespace", "name", "reason")
 	descSourcePolled    = desc("source_last_poll_timestamp_seconds", "When the source was last polled.", "namespace", "name")
 
 	descTargetReady     = desc("target_ready", "1 when the last attempt that ended was Ready; it stays while the next one runs.", perTarget...)
@@ -38,6 +40,20 @@ var (
 	descTargetHandled   = desc("target_last_handled_timestamp_seconds", "When the last attempt ended, well or not.", perTarget...)
 	descTargetGood      = desc("target_last_good_timestamp_seconds", "When the target was last Ready with something new.", perTarget...)
 )
+
+// What others know: where nobody was asked, or knows, there is no series.
+var (
+	descAlertsDropped = desc("alerts_dropped_total", "Alerts that were lost: the queue was full, or the receiver did not take them in time.", "sink")
+	descCacheBytes    = desc("cache_bytes", "What the cached artifacts take on disk.")
+	descCacheEntries  = desc("cache_entries", "How many artifacts are cached.")
+)
+
+// descs are all that is read when it is scraped.
+var descs = []*prometheus.Desc{
+	descBuild, descReady, descConfigValid, descConfigLoaded, descSourceReady, descSourceSuspended, descSourceCached, descSourceFailing, descSourcePolled,
+	descTargetReady, descTargetPhase, descTargetSuspended, descTargetFailures, descTargetHandled, descTargetGood,
+	descAlertsDropped, descCacheBytes, descCacheEntries,
+}
 
 // metrics turns the board into metrics: gauges are read off it, counters and histograms are kept as states arrive.
 type metrics struct {
@@ -104,10 +120,7 @@ func (m *metrics) targetGone(n deploy.Name) {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
-		descBuild, descReady, descConfigValid, descConfigLoaded, descSourceReady, descSourceSuspended, descSourcePolled,
-		descTargetReady, descTargetPhase, descTargetSuspended, descTargetFailures, descTargetHandled, descTargetGood,
-	} {
+	for _, d := range descs {
 		ch <- d
 	}
 }
@@ -142,6 +155,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		labels := []string{s.Name.Namespace, s.Name.Name}
 		gauge(descSourceReady, number(s.Ready), labels...)
 		gauge(descSourceSuspended, number(s.Suspended), labels...)
+		gauge(descSourceCached, number(s.Cached), labels...)
+		if s.Reason != "" && s.Failures > 0 {
+			gauge(descSourceFailing, 1, append(labels[:2:2], s.Reason)...)
+		}
 		stamp(descSourcePolled, s.LastPoll, labels...)
 	}
 	for _, e := range targets {
@@ -155,6 +172,23 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		if t.LastGood != nil {
 			stamp(descTargetGood, t.LastGood.At, labels...)
 		}
+	}
+	m.collectOthers(ch)
+}
+
+// collectOthers asks those who know what is not on the board. A cache that cannot be read has no series; those who need it say what is wrong with it.
+func (m *metrics) collectOthers(ch chan<- prometheus.Metric) {
+	if m.board.dropped != nil {
+		for sink, n := range m.board.dropped() {
+			ch <- prometheus.MustNewConstMetric(descAlertsDropped, prometheus.CounterValue, float64(n), sink)
+		}
+	}
+	if m.board.cache == nil {
+		return
+	}
+	if bytes, entries, err := m.board.cache(); err == nil {
+		ch <- prometheus.MustNewConstMetric(descCacheBytes, prometheus.GaugeValue, float64(bytes))
+		ch <- prometheus.MustNewConstMetric(descCacheEntries, prometheus.GaugeValue, float64(entries))
 	}
 }
 

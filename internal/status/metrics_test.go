@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -165,3 +167,88 @@ towline_reconcile_duration_seconds_bucket{kind="Kustomization",phase="Ready",le=
 towline_reconcile_duration_seconds_sum{kind="Kustomization",phase="Ready"} 2
 towline_reconcile_duration_seconds_count{kind="Kustomization",phase="Ready"} 1
 `
+
+func TestMetricsOfSources(t *testing.T) {
+	b := emptyBoard()
+	b.SourceState(deploy.SourceState{Name: source("web"), Ready: true, Digest: newDigest})
+	b.SourceState(deploy.SourceState{Name: source("refused"), Digest: oldDigest, Cached: true, Failures: 1, Reason: deploy.SourceUnverified, Message: "no"})
+	must(t, testutil.GatherAndCompare(b.metrics.registry, strings.NewReader(`
+# HELP towline_source_cached 1 while the source's artifact is the one of the disk, and the source itself has not been reached since the start.
+# TYPE towline_source_cached gauge
+towline_source_cached{name="refused",namespace="apps"} 1
+towline_source_cached{name="web",namespace="apps"} 0
+# HELP towline_source_failing 1 for the reason why the last poll failed; a source whose last poll went well has no series.
+# TYPE towline_source_failing gauge
+towline_source_failing{name="refused",namespace="apps",reason="VerificationFailed"} 1
+`), "towline_source_cached", "towline_source_failing"))
+}
+
+func TestMetricsOfOthers(t *testing.T) {
+	dropped, broken := map[string]int{"apps/chat": 0, "kubernetes-events": 2}, error(nil)
+	b := New(Options{
+		DroppedAlerts: func() map[string]int { return dropped },
+		CacheUsage:    func() (int64, int, error) { return 4096, 3, broken },
+	})
+	others := []string{"towline_alerts_dropped_total", "towline_cache_bytes", "towline_cache_entries"}
+	t.Run("are what they say when it is scraped", func(t *testing.T) {
+		dropped["apps/chat"] = 1
+		must(t, testutil.GatherAndCompare(b.metrics.registry, strings.NewReader(`
+# HELP towline_alerts_dropped_total Alerts that were lost: the queue was full, or the receiver did not take them in time.
+# TYPE towline_alerts_dropped_total counter
+towline_alerts_dropped_total{sink="apps/chat"} 1
+towline_alerts_dropped_total{sink="kubernetes-events"} 2
+# HELP towline_cache_bytes What the cached artifacts take on disk.
+# TYPE towline_cache_bytes gauge
+towline_cache_bytes 4096
+# HELP towline_cache_entries How many artifacts are cached.
+# TYPE towline_cache_entries gauge
+towline_cache_entries 3
+`), others...))
+	})
+	t.Run("a cache that cannot be read has no series, and the other ones stay", func(t *testing.T) {
+		broken = errors.New("no such folder")
+		got, err := testutil.GatherAndCount(b.metrics.registry, others...)
+		must(t, err)
+		equal(t, "series", 2, got)
+	})
+}
+
+// metricName is one of ours, or Flux's, at the beginning of a row or within it.
+var metricName = regexp.MustCompile("`((?:towline|gotk)_[a-z_]+)`")
+
+func TestGuideListsEveryMetric(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/operating.md")
+	must(t, err)
+	_, section, found := strings.Cut(string(doc), "\n## Metrics\n")
+	section, _, more := strings.Cut(section, "\n## ")
+	if !found || !more {
+		t.Fatal("docs/operating.md has no section Metrics")
+	}
+	type labels map[string]bool
+	want, got := map[string]labels{}, map[string]labels{}
+	for _, row := range strings.Split(section, "\n") {
+		if cells := strings.Split(row, "|"); len(cells) > 3 {
+			for _, name := range metricName.FindAllStringSubmatch(cells[1], -1) {
+				want[name[1]] = labels{}
+				for _, l := range regexp.MustCompile("`([a-z]+)`").FindAllStringSubmatch(cells[2], -1) {
+					want[name[1]][l[1]] = true
+				}
+			}
+		}
+	}
+	b := fullBoard()
+	b.dropped = func() map[string]int { return map[string]int{"apps/chat": 1} }
+	b.cache = func() (int64, int, error) { return 1, 1, nil }
+	b.SourceState(deploy.SourceState{Name: source("refused"), Failures: 1, Reason: deploy.SourceUnverified})
+	families, err := b.metrics.registry.Gather()
+	must(t, err)
+	for _, f := range families {
+		if name := f.GetName(); metricName.MatchString("`" + name + "`") {
+			got[name] = labels{}
+			for _, l := range f.GetMetric()[0].GetLabel() {
+				got[name][l.GetName()] = true
+			}
+		}
+	}
+	equal(t, "metrics with their labels, in the guide and in truth", want, got)
+}
