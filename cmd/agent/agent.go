@@ -50,12 +50,12 @@ func newAgent(settings config.Agent, cfg *config.Config, log *zap.Logger) (*agen
 		return nil, err
 	}
 	a := &agent{settings: settings, log: log, clients: clients, namespace: cfg.Namespace}
-	a.board = status.New(status.Options{Version: version, Namespace: cfg.Namespace})
 	a.store = newStore(settings, secrets{clients.Kubernetes}, log)
 	a.notifier = notify.New(notify.Options{
 		Namespace: cfg.Namespace, Instance: instance(settings), Kubernetes: clients.Kubernetes,
 		Secret: secrets{clients.Kubernetes}.Secret, Log: log.Named("notify"),
 	})
+	a.board = status.New(status.Options{Version: version, Namespace: cfg.Namespace, DroppedAlerts: a.notifier.Dropped, CacheUsage: a.store.Usage})
 	a.cache = newCacheKeeper(a.store, log)
 	manifests := applier.New(applier.Options{
 		Clients:   clients,
@@ -223,11 +223,15 @@ func (a *agent) run(ctx context.Context, signals *signals) error {
 		}
 	}
 
+	telling, stopTelling := context.WithCancel(serving)
+	defer stopTelling()
+	told := make(chan error, 1)
+	go func() { told <- a.notifier.Run(telling) }()
+
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.poller.Run(ctx) })
 	group.Go(func() error { return a.scheduler.Run(ctx) })
 	group.Go(func() error { return a.cache.run(ctx) })
-	group.Go(func() error { return a.notifier.Run(ctx) })
 	group.Go(func() error { return a.reloadLoop(ctx, reloads, signals) })
 	group.Go(func() error { return signals.watchdog(ctx) })
 	group.Go(func() error { // a server that cannot listen ends the agent; at a normal end it is the last to go
@@ -243,8 +247,10 @@ func (a *agent) run(ctx context.Context, signals *signals) error {
 	a.log.Info("agent started", zap.String("version", version), zap.String("namespace", a.namespace), zap.String("cluster", a.clients.Config.Host))
 	err := group.Wait()
 	signals.notifyStopping()
+	stopTelling() // after what was let finish has said how it ended
+	err = errors.Join(ignoreCancel(err), ignoreCancel(<-told))
 	stopServing()
-	err = errors.Join(ignoreCancel(err), <-server)
+	err = errors.Join(err, <-server)
 	a.log.Info("agent stopped", zap.Error(err))
 	return err
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/notify"
 )
 
 func newRun() *cobra.Command {
@@ -45,6 +46,7 @@ func newRun() *cobra.Command {
 				return err
 			}
 			limitHeap()
+			notify.BoundServices()
 			if once {
 				return a.once(c.Context(), c.OutOrStdout())
 			}
@@ -110,13 +112,17 @@ func (a *agent) once(ctx context.Context, out io.Writer) error {
 	}
 	running, stop := context.WithCancel(ctx)
 	defer stop()
+	telling, stopTelling := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTelling()
 	scheduler, notifier := make(chan error, 1), make(chan error, 1)
 	go func() { scheduler <- a.scheduler.Run(running) }()
-	go func() { notifier <- a.notifier.Run(running) }()
+	go func() { notifier <- a.notifier.Run(telling) }()
 	failedPolls := a.poller.PollOnce(ctx)
 	targets, err := a.scheduler.Settle(ctx)
 	stop()
-	runErr := errors.Join(ignoreCancel(<-scheduler), ignoreCancel(<-notifier))
+	runErr := ignoreCancel(<-scheduler)
+	stopTelling() // after the scheduler's last word
+	runErr = errors.Join(runErr, ignoreCancel(<-notifier))
 	if err == nil {
 		err = runErr
 	}

@@ -124,6 +124,15 @@ func (s *Store) Prune(keep []deploy.Revision) (int, error) {
 	return cache.Prune(dirs)
 }
 
+// Usage is what the cached artifacts take on disk, in bytes, and how many there are.
+func (s *Store) Usage() (bytes int64, entries int, err error) {
+	cache, err := s.open()
+	if err != nil {
+		return 0, 0, err
+	}
+	return cache.Usage()
+}
+
 // open opens the cache on first use; a failure is tried again the next time.
 func (s *Store) open() (*store.Cache, error) {
 	s.mu.Lock()

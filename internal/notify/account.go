@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"github.com/towline/towline/internal/deploy"
 )
 
@@ -30,18 +32,16 @@ type account struct {
 	sink   deploy.Sink
 	secret func(ctx context.Context, namespace, name string) (map[string][]byte, error)
 
-	kept map[string][]byte // the Secret; nil: to be read
-	read time.Time
+	kept  map[string][]byte // the Secret as it was read last; nil: it was not
+	until time.Time         // when it is to be read again
 }
 
 // load is the address and the token as they are now; there need not be a token. Files are read each time: alerts are rare, and a file that changed is seen at once.
 func (a *account) load(ctx context.Context) (address, token string, err error) {
 	spec := a.sink.Spec
 	if spec.SecretRef != nil {
-		if a.kept == nil || time.Since(a.read) > secretAge {
-			if err := a.fetch(ctx, spec.SecretRef.Name); err != nil {
-				return "", "", err
-			}
+		if err := a.fetch(ctx, spec.SecretRef.Name); err != nil {
+			return "", "", err
 		}
 		address, token = text(a.kept[keyAddress]), text(a.kept[keyToken])
 	}
@@ -65,23 +65,33 @@ func (a *account) load(ctx context.Context) (address, token string, err error) {
 }
 
 // forget makes the Secret be read again: what it said did not work.
-func (a *account) forget() { a.kept = nil }
+func (a *account) forget() { a.until = time.Time{} }
 
+// fetch reads the Secret if it is time to. While the API server does not answer, what it said last goes on being used: alerts matter most in such hours. What
+// it says is gone, or none of our business any more, is not used.
 func (a *account) fetch(ctx context.Context, name string) error {
-	a.kept = nil
+	if time.Now().Before(a.until) {
+		return nil
+	}
 	if a.secret == nil {
 		return fmt.Errorf("read Secret %s/%s: there is no cluster to read it from", a.sink.Namespace, name)
 	}
 	ctx, cancel := context.WithTimeout(ctx, secretTimeout)
 	defer cancel()
 	data, err := a.secret(ctx, a.sink.Namespace, name)
-	if err != nil {
+	refused := apierrors.IsNotFound(err) || apierrors.IsForbidden(err)
+	switch {
+	case err == nil && text(data[keyAddress]) == "" && text(data[keyToken]) == "":
+		return fmt.Errorf("the Secret %s/%s has neither of the keys address and token", a.sink.Namespace, name)
+	case err == nil:
+		a.kept = data
+	case refused:
+		a.kept = nil
 		return fmt.Errorf("read Secret %s/%s: %w", a.sink.Namespace, name, err)
+	case a.kept == nil:
+		return unreached{fmt.Errorf("read Secret %s/%s: %w", a.sink.Namespace, name, err)}
 	}
-	if data == nil {
-		data = map[string][]byte{}
-	}
-	a.kept, a.read = data, time.Now()
+	a.until = time.Now().Add(secretAge)
 	return nil
 }
 
@@ -93,6 +103,12 @@ func readCredential(field, path string) (string, error) {
 			return "", fmt.Errorf("%s %s is not absolute, and there is no CREDENTIALS_DIRECTORY that it could be in", field, path)
 		}
 		path = filepath.Join(dir, path)
+	}
+	switch info, err := os.Stat(path); {
+	case err != nil:
+		return "", fmt.Errorf("%s: %w", field, err)
+	case !info.Mode().IsRegular(): // opening a pipe would wait for whoever writes into it
+		return "", fmt.Errorf("%s: %s is no regular file", field, path)
 	}
 	f, err := os.Open(path)
 	if err != nil {

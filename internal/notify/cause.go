@@ -31,6 +31,7 @@ func cause(err error) (string, bool) {
 	var (
 		lookup  *net.DNSError
 		invalid *tls.CertificateVerificationError
+		dated   x509.CertificateInvalidError
 		unknown x509.UnknownAuthorityError
 		host    x509.HostnameError
 		record  tls.RecordHeaderError
@@ -41,14 +42,18 @@ func cause(err error) (string, bool) {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return "canceled", true
-	case errors.As(err, &lookup):
+	case errors.As(err, &lookup) && lookup.IsNotFound:
 		return "the host's name is not known", true
+	case lookup != nil:
+		return "the host's name could not be looked up: the name server does not answer as it should", true
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return "no answer in time", true
 	case errors.As(err, &unknown):
-		return "the certificate is signed by an unknown authority", true
+		return "the certificate is signed by an authority that this system does not trust", true
 	case errors.As(err, &host):
 		return "the certificate is for another host", true
+	case errors.As(err, &dated) && dated.Reason == x509.Expired:
+		return "the certificate is expired or not valid yet, or this machine's clock is wrong", true
 	case errors.As(err, &invalid):
 		return "the certificate is not valid", true
 	case errors.As(err, &record):
@@ -64,7 +69,7 @@ func cause(err error) (string, bool) {
 }
 
 // withUser finds a user or password in a URL, for messages that come from outside: errors of ours have none.
-var withUser = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@"']+@`)
+var withUser = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s"']+@`)
 
 // presentable makes a message fit to be sent: valid, of bounded length, without credentials in URLs.
 func presentable(s string) string {

@@ -3,6 +3,7 @@ package notify
 import (
 	"fmt"
 	"regexp"
+	"time"
 
 	"github.com/towline/towline/internal/deploy"
 )
@@ -48,6 +49,7 @@ func sourceChanges(m sourceMemory, s deploy.SourceState) (sourceMemory, []deploy
 		} else {
 			tell(deploy.SeverityInfo, reasonResumed, "resumed: it is polled again")
 		}
+		events[0].At = time.Time{} // now: no poll found it out
 	}
 	m.away = awayFor(m, s)
 	m.seen, m.suspended, m.failures = true, s.Suspended, s.Failures

@@ -3,6 +3,7 @@ package notify
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/towline/towline/internal/deploy"
 )
@@ -32,6 +33,7 @@ func targetChanges(m targetMemory, t deploy.TargetState) (targetMemory, []deploy
 		} else {
 			tell(deploy.SeverityInfo, reasonResumed, "resumed")
 		}
+		events[0].At = time.Time{} // now: no attempt found it out
 	}
 	before := m
 	m.seen, m.suspended, m.deleting = true, t.Suspended, t.Phase == deploy.PhaseDeleting

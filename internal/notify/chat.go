@@ -21,7 +21,7 @@ import (
 const chatTimeout = 30 * time.Second
 
 // chat sends events as text through shoutrrr, which takes no context: a message that hangs is left alone after a while, and no other one is sent until it has come
-// back, so that there is never more than one.
+// back, so that there is never more than one. BoundServices says when that is.
 type chat struct {
 	account  account
 	instance string
@@ -39,17 +39,17 @@ func (c *chat) send(ctx context.Context, e deploy.Event) error {
 func (c *chat) post(ctx context.Context, e deploy.Event) error {
 	if c.hanging != nil {
 		select {
-		case <-c.hanging: // how it ended is of no interest: it was counted as failed
-			c.hanging = nil
+		case <-c.hanging:
+			c.hanging = nil // how it ended is of no interest: it was counted as failed
 		default:
-			return errors.New("an earlier message is still on its way: the service does not answer")
+			return unreached{errors.New("an earlier message is still on its way: the service does not answer")}
 		}
 	}
 	address, _, err := c.account.load(ctx)
 	if err != nil {
 		return err
 	}
-	service, _, ok := strings.Cut(address, "://")
+	service, _, ok := strings.Cut(address, ":")
 	if !ok {
 		return errors.New("the address of the sink is not a service URL of shoutrrr, such as slack://…")
 	}
@@ -61,7 +61,7 @@ func (c *chat) post(ctx context.Context, e deploy.Event) error {
 	case err = <-answer:
 	case <-timer.C:
 		c.hanging = answer
-		return fmt.Errorf("send by %s: no answer within %s", known(service), chatTimeout)
+		return unreached{fmt.Errorf("send by %s: no answer within %s", known(service), chatTimeout)}
 	case <-ctx.Done():
 		c.hanging = answer
 		return fmt.Errorf("send by %s: %w", known(service), ctx.Err())
@@ -82,6 +82,15 @@ func shout(address, text string) (err error) {
 	return shoutrrr.Send(address, text)
 }
 
+// BoundServices gives http.DefaultClient a timeout, since most of shoutrrr's services send with it; the other ones have timeouts of their own, but for mail servers,
+// which end a hanging message by ending the connection. It changes the process, so only the agent calls it, before anything runs.
+func BoundServices() {
+	http.DefaultClient.Timeout = chatTimeout
+}
+
+// mailService is the one whose answers are not HTTP's: its 4xx are those that pass.
+const mailService = "smtp"
+
 // serviceName is how the names of shoutrrr's services look, with the scheme of a custom URL behind a plus.
 var serviceName = regexp.MustCompile(`^[a-z]{2,20}(\+https?)?$`)
 
@@ -93,26 +102,29 @@ func known(service string) string {
 	return "shoutrrr"
 }
 
+// addressPattern finds the URLs in an error: their ports are no status.
+var addressPattern = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"]*`)
+
 // httpStatus finds the status that a service answered with in an error of the library, which has no type for it.
 var httpStatus = regexp.MustCompile(`(?i)(?:status|HTTP)[^0-9]{0,24}([45]\d\d)\b|\b([45]\d\d) [A-Z][a-z]`)
 
 // translate says in our own words why a message was not sent. The library's words hold addresses, tokens and answers of servers.
 func translate(service string, err error) error {
 	if why, ok := cause(err); ok {
-		return fmt.Errorf("send by %s: %s", service, why)
+		return unreached{fmt.Errorf("send by %s: %s", service, why)}
 	}
-	said := err.Error()
-	if m := httpStatus.FindStringSubmatch(said); m != nil {
+	said := addressPattern.ReplaceAllString(err.Error(), "")
+	if m := httpStatus.FindStringSubmatch(said); m != nil && service != mailService {
 		status, _ := strconv.Atoi(m[1] + m[2]) // three digits
 		failed := fmt.Errorf("send by %s: answered %d %s", service, status, http.StatusText(status))
-		if status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests {
+		if refusesEvent(status) {
 			return permanent{failed}
 		}
 		return failed
 	}
 	for _, phrase := range []string{"connection refused", "no such host", "connection reset", "i/o timeout", "deadline exceeded", "certificate"} {
 		if strings.Contains(said, phrase) {
-			return fmt.Errorf("send by %s: %s", service, phrase)
+			return unreached{fmt.Errorf("send by %s: %s", service, phrase)}
 		}
 	}
 	if strings.HasPrefix(said, "locating service") { // before anything was sent

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,8 +30,10 @@ const (
 	// seriesAge is how long the same Event is counted up instead of written again. The API server forgets Events after an hour.
 	seriesAge = 50 * time.Minute
 	maxSeries = 256
-	// forbiddenPause is how long nothing is tried after the API server said that we may not: somebody has to change a Role first.
+	// forbiddenPause is how long nothing is tried in a namespace after the API server said that we may not: somebody has to change a Role first.
 	forbiddenPause = 10 * time.Minute
+	// maxEventName bounds what comes before the time in the name of an Event, in bytes: names may have 253.
+	maxEventName = 230
 )
 
 // recorder writes events as Events of Kubernetes (core/v1, which every kubectl lists with age and count). It belongs to the goroutine of its outlet.
@@ -40,7 +43,7 @@ type recorder struct {
 	instance  string
 	rate      flowcontrol.RateLimiter
 	series    map[line]series
-	offUntil  time.Time
+	off       map[string]time.Time // namespaces that we may not write to, until then
 }
 
 // line is what makes two Events the same.
@@ -59,12 +62,12 @@ type series struct {
 func newRecorder(o Options) *recorder {
 	return &recorder{
 		client: o.Kubernetes, namespace: o.Namespace, instance: o.Instance,
-		rate: flowcontrol.NewTokenBucketRateLimiter(eventsPerSecond, eventBurst), series: map[line]series{},
+		rate: flowcontrol.NewTokenBucketRateLimiter(eventsPerSecond, eventBurst), series: map[line]series{}, off: map[string]time.Time{},
 	}
 }
 
 func (r *recorder) send(ctx context.Context, e deploy.Event) error {
-	if time.Now().Before(r.offUntil) {
+	if r.isOff(e.Object.Namespace) && r.isOff(r.namespace) {
 		return permanent{errors.New("write Event: not allowed a while ago")}
 	}
 	if err := r.rate.Wait(ctx); err != nil {
@@ -78,8 +81,7 @@ func (r *recorder) send(ctx context.Context, e deploy.Event) error {
 		return nil
 	case noNamespace(err): // not even the agent's own
 		return permanent{fmt.Errorf("write Event: %w", err)}
-	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
-		r.offUntil = time.Now().Add(forbiddenPause)
+	case apierrors.IsForbidden(err):
 		return permanent{fmt.Errorf("write Event (the agent needs create and patch on events; tried again in %s): %w", forbiddenPause, err)}
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 		return permanent{fmt.Errorf("write Event: %w", err)}
@@ -90,10 +92,12 @@ func (r *recorder) send(ctx context.Context, e deploy.Event) error {
 	return fmt.Errorf("write Event: %w", err)
 }
 
-// write counts up the Event that says the same, or creates one.
+func (r *recorder) isOff(namespace string) bool { return time.Now().Before(r.off[namespace]) }
+
+// write counts up the Event that says the same, or creates one: in the object's namespace, or where that cannot be, in the agent's.
 func (r *recorder) write(ctx context.Context, e deploy.Event) error {
 	key, now := line{wordsOf(e), e.Revision}, time.Now()
-	if s, ok := r.series[key]; ok && now.Sub(s.last) < seriesAge {
+	if s, ok := r.series[key]; ok && now.Sub(s.last) < seriesAge && !r.isOff(s.namespace) {
 		s.count++
 		err := r.countUp(ctx, s, now)
 		if err == nil {
@@ -101,22 +105,33 @@ func (r *recorder) write(ctx context.Context, e deploy.Event) error {
 			r.series[key] = s
 		}
 		if !apierrors.IsNotFound(err) {
-			return err
+			return r.note(s.namespace, err)
 		}
 	}
-	made, err := r.create(ctx, r.event(e, now, e.Object.Namespace))
-	if e.Object.Namespace != r.namespace && noNamespace(err) {
-		made, err = r.create(ctx, r.event(e, now, r.namespace))
+	var err error
+	for _, namespace := range slices.Compact([]string{e.Object.Namespace, r.namespace}) {
+		if r.isOff(namespace) {
+			continue
+		}
+		var made *corev1.Event
+		made, err = r.client.CoreV1().Events(namespace).Create(ctx, r.event(e, now, namespace), metav1.CreateOptions{FieldManager: deploy.FieldManager})
+		if err == nil {
+			r.remember(key, series{namespace: made.Namespace, name: made.Name, count: 1, last: now})
+			return nil
+		}
+		if err = r.note(namespace, err); !noNamespace(err) && !apierrors.IsForbidden(err) {
+			break
+		}
 	}
-	if err != nil {
-		return err
-	}
-	r.remember(key, series{namespace: made.Namespace, name: made.Name, count: 1, last: now})
-	return nil
+	return err
 }
 
-func (r *recorder) create(ctx context.Context, e *corev1.Event) (*corev1.Event, error) {
-	return r.client.CoreV1().Events(e.Namespace).Create(ctx, e, metav1.CreateOptions{FieldManager: deploy.FieldManager})
+// note remembers where we may not write. It returns the error that it is given.
+func (r *recorder) note(namespace string, err error) error {
+	if apierrors.IsForbidden(err) && !noNamespace(err) {
+		r.off[namespace] = time.Now().Add(forbiddenPause)
+	}
+	return err
 }
 
 func (r *recorder) countUp(ctx context.Context, s series, now time.Time) error {
@@ -141,7 +156,7 @@ func (r *recorder) event(e deploy.Event, now time.Time, namespace string) *corev
 	at := metav1.NewTime(now)
 	return &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:        fmt.Sprintf("%s.%x", strings.ToLower(about.Name), now.UnixNano()),
+			Name:        fmt.Sprintf("%s.%x", eventName(about.Name), now.UnixNano()),
 			Namespace:   namespace,
 			Annotations: revisions(e),
 		},
@@ -151,6 +166,12 @@ func (r *recorder) event(e deploy.Event, now time.Time, namespace string) *corev
 		Source:              corev1.EventSource{Component: controller, Host: r.instance},
 		ReportingController: controller, ReportingInstance: r.instance,
 	}
+}
+
+// eventName is the beginning of an Event's name: as much of the object's as there is room for, without a stop at the end, which may not come twice.
+func eventName(name string) string {
+	name = strings.ToLower(name)
+	return strings.TrimRight(name[:min(len(name), maxEventName)], ".-")
 }
 
 // noNamespace reports whether a namespace is not there, or about to go.

@@ -81,6 +81,13 @@ func answer(status int, header ...string) func(http.ResponseWriter) {
 // run runs a notifier until the test ends, and checks that it leaves nothing behind and no secret in the log.
 func run(t *testing.T, o Options, sinks ...deploy.Sink) *Notifier {
 	t.Helper()
+	n, _ := runLogged(t, o, sinks...)
+	return n
+}
+
+// runLogged is run for those who want to see the log.
+func runLogged(t *testing.T, o Options, sinks ...deploy.Sink) (*Notifier, *observer.ObservedLogs) {
+	t.Helper()
 	before := goleak.IgnoreCurrent()
 	core, logs := observer.New(zap.DebugLevel)
 	o.Namespace, o.Instance, o.Log = "default", "edge-7", zap.New(core)
@@ -106,7 +113,23 @@ func run(t *testing.T, o Options, sinks ...deploy.Sink) *Notifier {
 			}
 		}
 	})
-	return n
+	return n, logs
+}
+
+// awaitLog waits for a failure in the log whose error has the text.
+func awaitLog(t *testing.T, logs *observer.ObservedLogs, part string) {
+	t.Helper()
+	testenv.Await(t, 20*time.Second, "a log line with "+part, func() error {
+		var said []string
+		for _, l := range logs.All() {
+			why := fmt.Sprint(l.ContextMap()["error"])
+			if strings.Contains(why, part) {
+				return nil
+			}
+			said = append(said, why)
+		}
+		return fmt.Errorf("said %q", said)
+	})
 }
 
 func sink(kind, address string) deploy.Sink {
@@ -138,7 +161,7 @@ func TestGeneric(t *testing.T) {
 		}
 		want := object{APIVersion: "source.toolkit.fluxcd.io/v1", Kind: "OCIRepository", Namespace: "default", Name: "app"}
 		if got.InvolvedObject != want || got.Reason != "VerificationFailed" || got.Severity != "error" || got.ReportingInstance != "edge-7" ||
-			got.Metadata["site"] != "north" || got.Metadata["summary"] != "the shop" || got.Metadata["source.toolkit.fluxcd.io/digest"] != digest("a") {
+			got.Metadata["site"] != "north" || got.Metadata["summary"] != "the shop" || got.Metadata["digest"] != digest("a") {
 			t.Errorf("got %s", r.bodies[0])
 		}
 		if _, err := time.Parse(time.RFC3339, got.Timestamp); err != nil {
@@ -176,7 +199,7 @@ func TestGeneric(t *testing.T) {
 		n.ConfigFailed(io.ErrUnexpectedEOF)
 		n.ConfigLoaded()
 		r.await(t, 2)
-		if n.Dropped()[deploy.SinkGeneric] != 1 || r.bodies[0] == r.bodies[1] {
+		if n.Dropped()["default/generic"] != 1 || r.bodies[0] == r.bodies[1] {
 			t.Errorf("dropped %v", n.Dropped())
 		}
 	})
@@ -192,7 +215,7 @@ func TestGeneric(t *testing.T) {
 			n.ConfigFailed(fmt.Errorf("fault %d", i))
 		}
 		r.await(t, 1)
-		if n.Dropped()["slow"] == 0 {
+		if n.Dropped()["default/slow"] == 0 {
 			t.Error("no drops are counted")
 		}
 	})
@@ -209,11 +232,11 @@ func TestShoutrrr(t *testing.T) {
 		}
 	})
 	t.Run("keeps addresses and answers out of its errors", func(t *testing.T) {
-		r := newReceiver(t, answer(403))
+		r := newReceiver(t, answer(400))
 		n := run(t, Options{}, sink(deploy.SinkShoutrrr, "generic://"+strings.TrimPrefix(r.URL, "http://")+"/"+canary+"?disabletls=yes"))
 		n.ConfigFailed(io.ErrUnexpectedEOF)
 		testenv.Await(t, 10*time.Second, "a drop", func() error {
-			if d := n.Dropped(); d[deploy.SinkShoutrrr] != 1 {
+			if d := n.Dropped(); d["default/shoutrrr"] != 1 {
 				return fmt.Errorf("%v", d)
 			}
 			return nil

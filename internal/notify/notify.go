@@ -45,7 +45,7 @@ type Notifier struct {
 	sources map[deploy.Name]sourceMemory
 	targets map[deploy.Name]targetMemory
 	config  string // what was wrong with the config when that was told last; empty: nothing
-	// outlets by the name of the sink; Kubernetes is apart, since a sink may have any name.
+	// outlets by the sink's namespace/name; Kubernetes is apart.
 	outlets map[string]*outlet
 	cluster *outlet // nil without Kubernetes
 }
@@ -81,12 +81,13 @@ func (n *Notifier) Set(sinks []deploy.Sink) {
 	old := n.outlets
 	n.outlets = make(map[string]*outlet, len(sinks))
 	for _, s := range sinks {
-		before := old[s.Name]
+		name := s.Namespace + "/" + s.Name
+		before := old[name]
 		if before != nil && before.hash == s.Hash {
-			n.outlets[s.Name] = before
+			n.outlets[name] = before
 			continue
 		}
-		log := n.options.Log.With(zap.String("sink", s.Name))
+		log := n.options.Log.With(zap.String("sink", name))
 		filter, err := NewFilter(s)
 		if err != nil {
 			log.Error("pattern of a sink ignored", zap.Error(err))
@@ -96,7 +97,7 @@ func (n *Notifier) Set(sinks []deploy.Sink) {
 		if before != nil {
 			before.handOver(o)
 		}
-		n.outlets[s.Name] = o
+		n.outlets[name] = o
 	}
 	for name, o := range old {
 		if n.outlets[name] != o {
@@ -106,8 +107,11 @@ func (n *Notifier) Set(sinks []deploy.Sink) {
 	signal(n.changed)
 }
 
-// Dropped is how many events each sink has lost since the start: its queue was full, or its receiver did not take them in time. Those for Kubernetes are under
-// "kubernetes-events".
+// clusterName is under what Dropped counts the Events of Kubernetes. No sink has it: their names have a namespace.
+const clusterName = "kubernetes-events"
+
+// Dropped is how many events each sink has lost since the start, by namespace/name: its queue was full, or its receiver did not take them in time. Those for
+// Kubernetes are under "kubernetes-events".
 func (n *Notifier) Dropped() map[string]int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -116,13 +120,13 @@ func (n *Notifier) Dropped() map[string]int {
 		out[name] = o.lost()
 	}
 	if n.cluster != nil {
-		out["kubernetes-events"] += n.cluster.lost()
+		out[clusterName] = n.cluster.lost()
 	}
 	return out
 }
 
-// Run sends until the context ends, then for at most a few seconds what is still queued. It may be run once. A shoutrrr service that never answers can outlive
-// it by one goroutine, since it cannot be called off.
+// Run sends until the context ends, then for at most a few seconds what is still queued; what is reported after that is not sent. It may be run once. A message to a
+// shoutrrr service cannot be called off: one that is under way then outlives Run, by no more than BoundServices allows.
 func (n *Notifier) Run(ctx context.Context) error {
 	defer n.idle()
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))

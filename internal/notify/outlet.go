@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// sinkPatience is how long one event is tried for: a receiver that is being updated is back by then, and what comes behind it is not held up for good.
+	// sinkPatience is how long one event is tried for at a receiver that answers: one that is being updated is back by then, and what comes behind is not held up for
+	// good by an event that it cannot take.
 	sinkPatience = 10 * time.Minute
 	// clusterPatience is the same for Kubernetes: an Event of long ago tells nobody anything, and the API server is busy when it comes back.
 	clusterPatience = 30 * time.Second
@@ -38,8 +39,12 @@ type later struct {
 	after time.Duration
 }
 
+// unreached is an error of the way to the receiver. Another event would fare no better, so the one at hand is not given up: sites are cut off for days.
+type unreached struct{ error }
+
 func (p permanent) Unwrap() error { return p.error }
 func (l later) Unwrap() error     { return l.error }
+func (u unreached) Unwrap() error { return u.error }
 
 // outlet sends the events of one sink, one after the other. Others' troubles are none of its.
 type outlet struct {
@@ -166,7 +171,7 @@ func (o *outlet) next(ctx context.Context, closing <-chan struct{}) (deploy.Even
 	}
 }
 
-// deliver sends an event, again and again until it is there, cannot get there or has been tried for long enough.
+// deliver sends an event, again and again until it is there, cannot get there or has been tried for long enough at a receiver that answers.
 func (o *outlet) deliver(ctx context.Context, closing <-chan struct{}, e deploy.Event) {
 	end := time.Now().Add(o.patience)
 	pause := backoff.ExponentialBackOff{
@@ -180,6 +185,9 @@ func (o *outlet) deliver(ctx context.Context, closing <-chan struct{}, e deploy.
 			return
 		}
 		wait := pause.NextBackOff()
+		if errors.As(err, new(unreached)) {
+			end = time.Now().Add(wait + o.patience)
+		}
 		var asked later
 		if errors.As(err, &asked) { // never earlier than asked
 			wait = max(wait, min(asked.after, maxRetryAfter))

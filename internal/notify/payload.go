@@ -3,6 +3,7 @@ package notify
 import (
 	"encoding/json"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/towline/towline/internal/deploy"
@@ -28,7 +29,7 @@ type payload struct {
 	ReportingInstance   string            `json:"reportingInstance,omitempty"`
 }
 
-// encode is the body that generic receivers get.
+// encode is the body that generic receivers get. Flux's notification-controller takes the groups off the keys, so they are not on here either.
 func encode(e deploy.Event, spec deploy.SinkSpec, instance string) ([]byte, error) {
 	metadata := maps.Clone(spec.EventMetadata)
 	if metadata == nil {
@@ -37,7 +38,9 @@ func encode(e deploy.Event, spec deploy.SinkSpec, instance string) ([]byte, erro
 	if spec.Summary != "" {
 		metadata["summary"] = spec.Summary
 	}
-	maps.Copy(metadata, revisions(e)) // last: what is true beats what is configured
+	for key, value := range revisions(e) { // last: what is true beats what is configured
+		metadata[strings.TrimPrefix(key, group(e.Object.Kind)+"/")] = value
+	}
 	about := objectOf(e.Object)
 	return json.Marshal(payload{
 		InvolvedObject: about, Severity: e.Severity, Timestamp: e.At.UTC().Format(time.RFC3339),
@@ -46,7 +49,7 @@ func encode(e deploy.Event, spec deploy.SinkSpec, instance string) ([]byte, erro
 	})
 }
 
-// revisions are revision and digest under the keys that Flux's controllers use: group of the object, slash, word.
+// revisions are revision and digest under the keys that Flux's controllers give their Events: group of the object, slash, word.
 func revisions(e deploy.Event) map[string]string {
 	out := map[string]string{}
 	if e.Revision != "" {

@@ -31,12 +31,15 @@ type webhook struct {
 	instance string
 }
 
-// newTransport is for receivers on the other side of networks that may be bad: few connections, none kept for long.
+// newTransport is for receivers on the other side of networks that may be bad: few connections, none kept for long. A request without an answer takes its connection
+// with it in HTTP/1 only; in HTTP/2 the next ones would go the same way to nowhere.
 func newTransport() *http.Transport {
 	const idle = 30 * time.Second
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		ForceAttemptHTTP2:   true,
+		Protocols:           protocols,
 		TLSHandshakeTimeout: webhookTimeout,
 		MaxIdleConnsPerHost: 1,
 		IdleConnTimeout:     idle,
@@ -101,7 +104,7 @@ func (w *webhook) post(ctx context.Context, e deploy.Event) error {
 		if !ok {
 			why = "the request failed"
 		}
-		return fmt.Errorf("POST to %s: %s", place(address), why)
+		return unreached{fmt.Errorf("POST to %s: %s", place(address), why)}
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, maxAnswer) // the status is the answer
@@ -122,14 +125,25 @@ func judge(status int, retryAfter string, now time.Time, where string) error {
 	err := fmt.Errorf("POST to %s: answered %d %s", where, status, http.StatusText(status))
 	switch {
 	case status >= 300 && status < 400:
-		return permanent{fmt.Errorf("%w: redirects are not followed, give the address that it leads to", err)}
-	case status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests:
+		err = fmt.Errorf("%w: redirects are not followed, give the address that it leads to", err)
+	case refusesEvent(status):
 		return permanent{err}
 	}
 	if after, ok := parseRetryAfter(retryAfter, now); ok {
 		return later{err, after}
 	}
 	return err
+}
+
+// refusesEvent reports whether a status is about what was sent, which stays as it is. The other ones are about address or credentials, which somebody may be changing
+// in the Secret or file just now, or about the receiver's health.
+func refusesEvent(status int) bool {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone, http.StatusProxyAuthRequired,
+		http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return false
+	}
+	return status >= 400 && status < 500
 }
 
 // parseRetryAfter reads seconds or an HTTP date (RFC 9110, section 10.2.3).
