@@ -126,7 +126,9 @@ func TestRegistryFaults(t *testing.T) {
 		fault Fault
 		check func(code int, h http.Header, body []byte, err error, took time.Duration) bool
 	}{
-		{"a status with Retry-After", Fault{Kind: FaultStatus, Status: 429, RetryAfter: 7 * time.Second}, func(code int, h http.Header, _ []byte, _ error, _ time.Duration) bool {
+		{"a status with Retry-After", Fault{Kind: FaultStatus, Status: 429, RetryAfter: 7 * time.Second}, func(
+			code int, h http.Header, _ []byte, _ error, _ time.Duration,
+		) bool {
 			return code == 429 && h.Get("Retry-After") == "7"
 		}},
 		{"a reset connection", Fault{Kind: FaultReset}, func(_ int, _ http.Header, _ []byte, err error, _ time.Duration) bool {

@@ -29,8 +29,8 @@ const (
 func init() {
 	ambients["aws"] = newAmbient(cloud{
 		name: "aws",
-		tried: "the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE), the shared config, the web identity of a service account (AWS_WEB_IDENTITY_TOKEN_FILE), and the roles of " +
-			"the container and of the instance",
+		tried: "the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE), the shared config, the web identity of a service account (AWS_WEB_IDENTITY_TOKEN_FILE), " +
+			"and the roles of the container and of the instance",
 		serves: servesAWS,
 		fetch:  fetchAWS,
 	})

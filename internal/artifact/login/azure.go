@@ -19,8 +19,8 @@ const azureLife = 3 * time.Hour
 func init() {
 	ambients["azure"] = newAmbient(cloud{
 		name: "azure",
-		tried: "a client secret (AZURE_CLIENT_SECRET), a workload identity (AZURE_FEDERATED_TOKEN_FILE) and the managed identity; other clouds than the public one want " +
-			"AZURE_ENVIRONMENT",
+		tried: "a client secret (AZURE_CLIENT_SECRET), a workload identity (AZURE_FEDERATED_TOKEN_FILE) and the managed identity; " +
+			"other clouds than the public one want AZURE_ENVIRONMENT",
 		serves: servesAzure,
 		fetch:  fetchAzure,
 	})

@@ -199,7 +199,8 @@ func TestAzure(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		switch _ = r.ParseForm(); {
 		case r.Host == "login.microsoftonline.com" && r.Form.Get("client_secret") == "canary-secret":
-			fmt.Fprintf(w, `{"access_token": "aad", "token_type": "Bearer", "expires_in": "3600", "expires_on": "%d", "not_before": "0"}`, time.Now().Add(time.Hour).Unix())
+			fmt.Fprintf(w, `{"access_token": "aad", "token_type": "Bearer", "expires_in": "3600", "expires_on": "%d", "not_before": "0"}`,
+				time.Now().Add(time.Hour).Unix())
 		case r.Host == "team.azurecr.io" && r.URL.Path == "/oauth2/exchange" && r.Form.Get("access_token") == "aad":
 			fmt.Fprint(w, `{"refresh_token": "acr-token"}`)
 		default:

@@ -7,9 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os/exec"
 	"regexp"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/docker/docker-credential-helpers/client"
@@ -52,9 +53,10 @@ func resolveDockerConfig(ctx context.Context, path string, r authn.Resource) (au
 	if !hasAuths && len(conf.CredHelpers) == 0 && conf.CredsStore == "" {
 		return nil, fmt.Errorf("dockerConfig: %s: it has no auths, credHelpers or credsStore", path)
 	}
-	registry := registryOf(r.RegistryStr())
-	for host, helper := range conf.CredHelpers {
-		if registryOf(host) != registry {
+	registry := oci.DockerHost(r.RegistryStr())
+	for _, host := range slices.Sorted(maps.Keys(conf.CredHelpers)) { // always the same of several names
+		helper := conf.CredHelpers[host]
+		if oci.DockerHost(host) != registry {
 			continue
 		}
 		if auth, err := askHelper(ctx, helper, registry); err != nil || auth != authn.Anonymous {
@@ -127,21 +129,8 @@ func (p *program) Output() ([]byte, error) {
 	out, err := p.cmd.Output()
 	var status *exec.ExitError
 	if errors.As(err, &status) {
-		err = errors.New(status.ProcessState.String())
+		err = errors.New(status.String())
 	}
 	*p.exit = err
 	return out, err
-}
-
-// registryOf is host[:port] of a host as people write it into a docker config. Docker Hub has many names.
-func registryOf(s string) string {
-	if _, rest, ok := strings.Cut(s, "://"); ok {
-		s = rest
-	}
-	host, _, _ := strings.Cut(s, "/")
-	switch host = strings.ToLower(host); host {
-	case "docker.io", "registry-1.docker.io", "registry.hub.docker.com":
-		return name.DefaultRegistry
-	}
-	return host
 }

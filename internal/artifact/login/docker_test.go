@@ -38,15 +38,25 @@ func TestCredentialHelpers(t *testing.T) {
 		want       authn.AuthConfig
 		err        string
 	}{
-		"a registry's helper is asked before the auths":  {conf: `{"credHelpers": {"r.example.com": "good"}, ` + auths + `}`, want: authn.AuthConfig{Username: "get:r.example.com", Password: "s"}},
-		"a helper may be named with a scheme":            {conf: `{"credHelpers": {"https://R.example.com/v2/": "good"}}`, want: authn.AuthConfig{Username: "get:r.example.com", Password: "s"}},
-		"the store is asked for what has no auths":       {conf: `{"credsStore": "good", "auths": {"r.example.com": {}}}`, want: authn.AuthConfig{Username: "get:r.example.com", Password: "s"}},
+		"a registry's helper is asked before the auths": {
+			conf: `{"credHelpers": {"r.example.com": "good"}, ` + auths + `}`,
+			want: authn.AuthConfig{Username: "get:r.example.com", Password: "s"},
+		},
+		"a helper may be named with a scheme": {
+			conf: `{"credHelpers": {"https://R.example.com/v2/": "good"}}`,
+			want: authn.AuthConfig{Username: "get:r.example.com", Password: "s"},
+		},
+		"the store is asked for what has no auths": {
+			conf: `{"credsStore": "good", "auths": {"r.example.com": {}}}`,
+			want: authn.AuthConfig{Username: "get:r.example.com", Password: "s"},
+		},
 		"auths come before the store":                    {conf: `{"credsStore": "good", ` + auths + `}`, want: inline},
 		"a helper that knows nothing leaves it to auths": {conf: `{"credHelpers": {"r.example.com": "knowing"}, ` + auths + `}`, want: inline},
 		"a store that knows nothing is anonymous":        {conf: `{"credsStore": "knowing"}`},
 		"another registry's helper is not asked":         {conf: `{"credHelpers": {"other.example.com": "broken"}}`},
 		"docker hub is asked for by its old name": {
-			conf: `{"credHelpers": {"docker.io": "good"}}`, repo: "docker.io/team/app", want: authn.AuthConfig{Username: "get:https://index.docker.io/v1/", Password: "s"},
+			conf: `{"credHelpers": {"docker.io": "good"}}`, repo: "docker.io/team/app",
+			want: authn.AuthConfig{Username: "get:https://index.docker.io/v1/", Password: "s"},
 		},
 		"an identity token is told by its user":  {conf: `{"credsStore": "identity"}`, want: authn.AuthConfig{IdentityToken: "id"}},
 		"a failing helper is named, not quoted":  {conf: `{"credsStore": "broken"}`, err: "docker-credential-broken for r.example.com failed: exit status 3"},

@@ -18,8 +18,8 @@ const (
 	credentialsDirectory = "CREDENTIALS_DIRECTORY"
 )
 
-// ReadFile reads a file of credentials, keys or certificates, of at most 1 MiB. A path that is not absolute is below $CREDENTIALS_DIRECTORY. An empty file is an error,
-// and errors never quote the content.
+// ReadFile reads a file of credentials, keys or certificates, of at most 1 MiB. A path that is not absolute is below $CREDENTIALS_DIRECTORY. An empty file is
+// an error, and errors never quote the content.
 func ReadFile(path string) ([]byte, error) {
 	full, err := locate(path)
 	if err != nil {
@@ -50,8 +50,8 @@ func ReadFile(path string) ([]byte, error) {
 	return raw, nil
 }
 
-// FingerprintOf changes when one of the files is written, replaced, removed or comes to be, also through a symlink on the way, as Kubernetes swaps them. It reads no
-// content and costs a stat a file. Who keeps what was read takes it before the reading: a change in between is then seen the next time.
+// FingerprintOf changes when one of the files is written, replaced, removed or comes to be, also through a symlink on the way, as Kubernetes swaps them. It
+// reads no content and costs a stat a file. Who keeps what was read takes it before the reading: a change in between is then seen the next time.
 func FingerprintOf(paths ...string) string {
 	var b strings.Builder
 	for _, path := range paths {

@@ -11,7 +11,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 )
 
-// Paths of files with a registry's credentials: a docker config, or a token, or username and password. A path that is not absolute is below $CREDENTIALS_DIRECTORY.
+// Paths of files with a registry's credentials: a docker config, or a token, or username and password. A path that is not absolute is below
+// $CREDENTIALS_DIRECTORY.
 type Paths struct{ DockerConfig, Username, Password, Token string }
 
 // FileKeychain is credentials in files. They are read at each login, so that a rotated file counts at the next.

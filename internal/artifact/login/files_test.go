@@ -50,8 +50,10 @@ func TestFiles(t *testing.T) {
 		"a docker config that is none":     {paths: Paths{DockerConfig: write(t, "c", secret)}, err: "not a docker config"},
 		"a docker config without anything": {paths: Paths{DockerConfig: write(t, "c", "{}")}, err: "it has no auths, credHelpers or credsStore"},
 		"a docker config's longest path wins": {
-			paths: Paths{DockerConfig: write(t, "c", `{"auths": {"r.example.com": {"username": "a", "password": "b"}, "r.example.com/team": {"username": "t", "password": "canary-secret"}}}`)},
-			want:  authn.AuthConfig{Username: "t", Password: secret},
+			paths: Paths{DockerConfig: write(t, "c", `{"auths": {
+				"r.example.com": {"username": "a", "password": "b"}, "r.example.com/team": {"username": "t", "password": "canary-secret"}
+			}}`)},
+			want: authn.AuthConfig{Username: "t", Password: secret},
 		},
 		"a docker config is anonymous elsewhere": {paths: Paths{DockerConfig: write(t, "c", `{"auths": {"other.example.com": {"username": "a", "password": "b"}}}`)}},
 	}

@@ -39,8 +39,8 @@ func servesGoogle(host string) bool {
 	return host == "gcr.io" || strings.HasSuffix(host, ".gcr.io") || strings.HasSuffix(host, ".pkg.dev")
 }
 
-// fetchGoogle takes the application default credentials where there are some. Else it asks the metadata server itself: the libraries ask only once in a process's life
-// whether there is one, and that of a Kubernetes node may come up after the agent.
+// fetchGoogle takes the application default credentials where there are some. Else it asks the metadata server itself: the libraries ask only once in a
+// process's life whether there is one, and that of a Kubernetes node may come up after the agent.
 func fetchGoogle(ctx context.Context, _ string) (token, error) {
 	found, err := defaultCredentials()
 	if err != nil {

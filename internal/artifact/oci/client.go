@@ -1,5 +1,5 @@
-// Package oci asks a registry about one repository: what a tag points to, which tags there are, a manifest, a blob, what refers to a digest; and puts manifests and
-// blobs there. Everything it hands out was checked against its digest.
+// Package oci asks a registry about one repository: what a tag points to, which tags there are, a manifest, a blob, what refers to a digest; and puts
+// manifests and blobs there. Everything it hands out was checked against its digest.
 package oci
 
 import (
@@ -18,21 +18,28 @@ import (
 // registry still accepts the old one. What was refused is looked up again at once.
 const loginAge = time.Hour
 
+// unusedAge is when a session that nobody uses is forgotten.
+const unusedAge = 2 * loginAge
+
 // Client talks to registries. Connections and logins are shared by all calls: a call in the steady state is exactly one request.
 type Client struct {
 	base  http.RoundTripper
 	agent string
 
-	// mu guards sessions and routes.
+	// mu guards the maps.
 	mu       sync.Mutex
 	sessions map[sessionKey]*session
+	turns    map[sessionKey]chan struct{} // held by who logs in
 	routes   map[routeKey]*http.Transport // without the zero Route: that is base
 }
 
-// New makes a client over a transport that must not retry: whoever polls has the backoff. The transport serves the zero Route; others get transports of their own, made
-// like it where it is an *http.Transport.
+// New makes a client over a transport that must not retry: whoever polls has the backoff. The transport serves the zero Route; others get transports of their
+// own, made like it where it is an *http.Transport.
 func New(base http.RoundTripper, userAgent string) *Client {
-	return &Client{base: base, agent: userAgent, sessions: map[sessionKey]*session{}, routes: map[routeKey]*http.Transport{}}
+	return &Client{
+		base: base, agent: userAgent,
+		sessions: map[sessionKey]*session{}, turns: map[sessionKey]chan struct{}{}, routes: map[routeKey]*http.Transport{},
+	}
 }
 
 // Close forgets all logins and lets the idle connections of the client's own transports go. The client can still be used.
@@ -40,7 +47,7 @@ func (c *Client) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.sessions)
-	c.closeUnused()
+	c.tidy()
 }
 
 // Access is one repository and how to get in.
@@ -54,7 +61,8 @@ type Access struct {
 	Login func(context.Context) (authn.Authenticator, error)
 	// Route looks up how to get there, whenever the credentials are looked up; nil is the zero Route.
 	Route func(context.Context) (Route, error)
-	// Changed is a cheap fingerprint of what Login and Route read (the times of files); another value makes both be read again before the next request. It may be nil.
+	// Changed is a cheap fingerprint of what Login and Route read (the times of files); another value makes both be read again before the next request. It may
+	// be nil.
 	Changed func() string
 }
 
@@ -78,27 +86,26 @@ func (c *Client) Blob(ctx context.Context, a Access, want v1.Descriptor, w io.Wr
 	return c.Repository(a).Blob(ctx, want, w)
 }
 
-// do runs one call within a session. What may come from old credentials, certificates or proxies makes them be looked up once more, and where they have changed the
-// call is made again.
+// do runs one call within a session. What may come from old credentials, certificates or proxies makes them be looked up once more, and where they have
+// changed the call is made again.
 func (c *Client) do(ctx context.Context, a Access, push bool, call func(context.Context, *session) error) error {
 	ctx, terms := withTerms(ctx, a.Insecure)
 	key := sessionKey{repo: a.Repo.Name(), owner: a.Owner, insecure: a.Insecure, push: push}
-	s, fresh, err := c.session(ctx, key, a)
+	s, fresh, err := c.session(ctx, key, a, nil)
 	if err == nil {
 		err = call(ctx, s)
 	}
-	if s != nil && stale(err, s) {
+	switch {
+	case s == nil || !stale(err, s):
+	case fresh:
 		c.forget(key, s)
-		if !fresh {
-			m, lerr := look(ctx, a)
-			switch {
-			case lerr != nil:
-				err = lerr
-			case m.sum != s.material:
-				if s, err = c.login(ctx, key, a, m); err == nil {
-					err = call(ctx, s)
-				}
-			}
+	default:
+		next, _, lerr := c.session(ctx, key, a, s)
+		if next != nil && lerr == nil {
+			lerr = call(ctx, next)
+		}
+		if next != nil || lerr != nil {
+			s, err = next, lerr
 		}
 	}
 	return classify(ctx, err, terms, s == nil || s.anonymous)

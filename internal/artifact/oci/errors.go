@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -31,9 +30,6 @@ var (
 )
 
 var errTooLong = errors.New("the answer is longer than a registry may send")
-
-// maxQuote is how much of a registry's own words an error repeats, in bytes.
-const maxQuote = 300
 
 // Error is a failed call: one of the sentinels above and what was behind it.
 type Error struct {
@@ -59,6 +55,12 @@ type loginError struct {
 
 func (e *loginError) Error() string { return e.doing + ": " + e.err.Error() }
 func (e *loginError) Unwrap() error { return e.err }
+
+// pingError is a host that does not answer as a registry's does, or not at all.
+type pingError struct{ err error }
+
+func (e *pingError) Error() string { return e.err.Error() }
+func (e *pingError) Unwrap() error { return e.err }
 
 // answerError is an answer that makes no sense.
 type answerError struct{ what string }
@@ -104,6 +106,7 @@ func kind(err error) (error, error) {
 	var plain *plainHTTPError
 	var proxy *proxyError
 	var token *tokenError
+	var ping *pingError
 	var answer *answerError
 	var request *url.Error
 	hint, isTLS := tlsFailure(err, time.Now())
@@ -120,7 +123,8 @@ func kind(err error) (error, error) {
 	case errors.As(err, &plain):
 		return ErrNetwork, withReason(redact(err), plain)
 	case tlsOnly(err):
-		return ErrNetwork, fmt.Errorf("%w; the host speaks TLS only, and may want a client certificate: set tls.crt and tls.key with certSecretRef or certFiles", redact(err))
+		return ErrNetwork, fmt.Errorf("%w; the host speaks TLS only, and may want a client certificate: set tls.crt and tls.key with certSecretRef or certFiles",
+			redact(err))
 	case errors.As(err, &token) && token.senseless():
 		return ErrUnavailable, token
 	case token != nil && !isAnswer:
@@ -129,9 +133,13 @@ func kind(err error) (error, error) {
 		return ErrUnavailable, token // what is missing is not what was asked for
 	case token != nil:
 		return answered(refusal.StatusCode), token
+	case isAnswer && refusal.StatusCode == http.StatusNotFound && errors.As(err, &ping):
+		return ErrUnavailable, fmt.Errorf("no registry is there: %s", describe(refusal))
 	case isAnswer:
 		return answered(refusal.StatusCode), errors.New(describe(refusal))
-	case errors.As(err, &answer), errors.Is(err, errTooLong):
+	case errors.As(err, &answer):
+		return ErrUnavailable, &scrubbed{shorten(scrub(answer.what), maxText), err}
+	case errors.Is(err, errTooLong):
 		return ErrUnavailable, redact(err)
 	case errors.As(err, &request), errors.Is(err, io.ErrUnexpectedEOF):
 		return ErrNetwork, redact(err)
@@ -161,8 +169,8 @@ func asAnswer(err error) (*transport.Error, bool) {
 	return answer, ok
 }
 
-// tlsOnly reports whether HTTPS failed and plain HTTP was refused after that: then the refusal tells nothing. A peer that hangs up for want of a client certificate is
-// not always heard to say so.
+// tlsOnly reports whether HTTPS failed and plain HTTP was refused after that: then the refusal tells nothing. A peer that hangs up for want of a client
+// certificate is not always heard to say so.
 func tlsOnly(err error) bool {
 	var request *url.Error
 	refusal, ok := asAnswer(err)
@@ -178,70 +186,6 @@ func withReason(err error, plain *plainHTTPError) error {
 	return fmt.Errorf("%w; %w", err, plain)
 }
 
-// describe says what the registry answered, in one line: status, then its own words if it sent any in the form that the spec asks for.
-func describe(e *transport.Error) string {
-	s := fmt.Sprintf("the registry answered %d %s", e.StatusCode, http.StatusText(e.StatusCode))
-	if e.Request != nil {
-		s += " to " + e.Request.Method + " " + bare(e.Request.URL)
-	}
-	words := ""
-	for _, d := range e.Errors {
-		words += fmt.Sprintf(": %s: %s", d.Code, d.Message)
-	}
-	return s + quote(words)
-}
-
-// quote is a registry's words as an error may repeat them: one line, not too long, without what URLs may hide.
-func quote(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s)
-	if len(s) > maxQuote {
-		s = strings.ToValidUTF8(s[:maxQuote], "") + "…"
-	}
-	return scrub(s)
-}
-
-// anyURL finds URLs within text.
-var anyURL = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>]+`)
-
-// scrub takes credentials and queries out of the URLs in a text.
-func scrub(s string) string {
-	return anyURL.ReplaceAllStringFunc(s, func(raw string) string {
-		u, err := url.Parse(raw)
-		if err != nil {
-			return "(a URL)"
-		}
-		return bare(u)
-	})
-}
-
-// scrubbed is an error whose text was scrubbed; what is behind it stays.
-type scrubbed struct {
-	text string
-	err  error
-}
-
-func (e *scrubbed) Error() string { return e.text }
-func (e *scrubbed) Unwrap() error { return e.err }
-
-// redact takes credentials and queries out of the URLs that errors of net/http quote.
-func redact(err error) error {
-	text := err.Error()
-	var u *url.Error
-	if errors.As(err, &u) {
-		where := scrub(u.URL)
-		if parsed, perr := url.Parse(u.URL); perr == nil && parsed.Host != "" {
-			where = bare(parsed)
-		}
-		text = fmt.Sprintf("%s %s: %v", u.Op, where, u.Err)
-	}
-	return &scrubbed{scrub(text), err}
-}
-
 // sentinel is the first of the sentinels that an error is.
 func sentinel(err error, all ...error) error {
 	for _, s := range all {
@@ -252,28 +196,23 @@ func sentinel(err error, all ...error) error {
 	return nil
 }
 
-// withoutPrefix is an error without the sentinel's words at its beginning: the kind says them already.
-func withoutPrefix(err error, all ...error) error {
-	return &scrubbed{strings.TrimPrefix(scrub(err.Error()), sentinel(err, all...).Error()+": "), err}
-}
-
-// bare is a URL without credentials, query and fragment.
-func bare(u *url.URL) string {
-	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
-}
-
-// stale reports whether a failure may come from credentials, certificates or a proxy that have been replaced since. With a client certificate, every failure of the
-// network may: see tlsOnly.
+// stale reports whether a failure may come from credentials, certificates or a proxy that have been replaced since. With a client certificate, every failure
+// of the network before the answer may: see tlsOnly.
 func stale(err error, s *session) bool {
-	if err == nil {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
 	var proxy *proxyError
 	var request *url.Error
-	if s.mutual && errors.As(err, &request) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+	if errors.As(err, &proxy) && proxy.status == http.StatusProxyAuthRequired {
 		return true
 	}
-	_, isTLS := tlsFailure(err, time.Now())
+	if errors.As(err, &request) && s.mutual && request.Op != readingAnswer {
+		return true
+	}
+	if _, isTLS := tlsFailure(err, time.Now()); isTLS {
+		return true
+	}
 	answer, ok := asAnswer(err)
-	return ok && answered(answer.StatusCode) == ErrUnauthorized || isTLS || errors.As(err, &proxy) && proxy.status == http.StatusProxyAuthRequired
+	return ok && errors.Is(answered(answer.StatusCode), ErrUnauthorized)
 }

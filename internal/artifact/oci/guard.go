@@ -19,11 +19,15 @@ import (
 // A token is renewed before it expires, by a tenth of its life and at most this: a request that starts now must not arrive with an expired one.
 const maxTokenMargin = 30 * time.Second
 
-// challengeParam is a parameter of a WWW-Authenticate header (RFC 9110, 11.2) as registries write them: quoted.
-var challengeParam = regexp.MustCompile(`([a-zA-Z_]+)="([^"]*)"`)
+var (
+	// bearerChallenge is what a WWW-Authenticate header wants of tokens (RFC 9110, 11.6.1); one line may hold several challenges.
+	bearerChallenge = regexp.MustCompile(`(?i)(?:^|,)\s*bearer\s+((?:[a-z_]+\s*=\s*"[^"]*"[\s,]*)+)`)
+	// challengeParam is one of its parameters as registries write them: quoted.
+	challengeParam = regexp.MustCompile(`([a-zA-Z_]+)\s*=\s*"([^"]*)"`)
+)
 
-// guard authenticates requests to one registry, and only those: whoever a redirect leads to gets nothing. Where the registry wants tokens, one is fetched when it is
-// first needed and used until it expires; a refused one is renewed once.
+// guard authenticates requests to one registry, and only those: whoever a redirect leads to gets nothing. Where the registry wants tokens, one is fetched
+// when it is first needed and used until it expires; a refused one is renewed once.
 type guard struct {
 	base     http.RoundTripper
 	registry name.Registry
@@ -137,27 +141,35 @@ func (g *guard) renew(ctx context.Context, refused string, header http.Header) (
 	if g.token != refused {
 		return g.token, true, nil
 	}
-	for _, h := range header.Values("WWW-Authenticate") {
-		scheme, params, _ := strings.Cut(h, " ")
-		if !strings.EqualFold(scheme, "bearer") {
-			continue
-		}
-		ch := &transport.Challenge{Scheme: "bearer", Parameters: map[string]string{}, Insecure: g.scheme == "http"}
-		for _, m := range challengeParam.FindAllStringSubmatch(params, -1) {
-			ch.Parameters[strings.ToLower(m[1])] = m[2]
-		}
-		if ch.Parameters["realm"] != "" {
-			g.challenge = ch
-		}
-		// Some token services look at the first scope only.
-		if want := ch.Parameters["scope"]; want != "" && !slices.Contains(g.scopes, want) && len(g.scopes) < maxScopes {
-			g.scopes = slices.Insert(g.scopes, 0, want)
-		}
+	if ch := g.bearer(header); ch != nil {
+		g.challenge = ch
 	}
 	if g.challenge == nil {
 		return "", false, nil
 	}
 	return g.token, true, g.fetch(ctx)
+}
+
+// bearer reads from a refusal where tokens are to be had and for what; nil where it does not say.
+func (g *guard) bearer(header http.Header) *transport.Challenge {
+	for _, h := range header.Values("WWW-Authenticate") {
+		found := bearerChallenge.FindStringSubmatch(h)
+		if found == nil {
+			continue
+		}
+		ch := &transport.Challenge{Scheme: "bearer", Parameters: map[string]string{}, Insecure: g.scheme == "http"}
+		for _, m := range challengeParam.FindAllStringSubmatch(found[1], -1) {
+			ch.Parameters[strings.ToLower(m[1])] = m[2]
+		}
+		// Some token services look at the first scope only.
+		if want := ch.Parameters["scope"]; want != "" && !slices.Contains(g.scopes, want) && len(g.scopes) < maxScopes {
+			g.scopes = slices.Insert(g.scopes, 0, want)
+		}
+		if ch.Parameters["realm"] != "" {
+			return ch
+		}
+	}
+	return nil
 }
 
 // maxScopes bounds what a registry can make us ask for.

@@ -34,13 +34,13 @@ func TestTokensAreRenewedBeforeTheyExpire(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				issued, last := 0, ""
 				client := New(transportFunc(func(r *http.Request) (*http.Response, error) {
-					res := &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody, Request: r}
-					switch {
-					case r.URL.Path == "/token":
+					res := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: r}
+					switch r.URL.Path {
+					case "/token":
 						issued++
 						res.Body = io.NopCloser(strings.NewReader(fmt.Sprintf(c.answer, issued)))
-					case r.URL.Path == "/v2/":
-						res.StatusCode = 401
+					case "/v2/":
+						res.StatusCode = http.StatusUnauthorized
 						res.Header.Set("WWW-Authenticate", `Bearer realm="https://registry.test/token",service="x"`)
 					default:
 						last = r.Header.Get("Authorization")
@@ -118,6 +118,12 @@ func TestMayLead(t *testing.T) {
 		{"https://registry.test/a", "https://registry.test:444/b", true},
 		{"http://127.0.0.1:5000/a", "http://127.0.0.2/b", true},
 		{"https://169.254.1.1/a", "https://169.254.1.1/b", true},
+		{"https://registry.test/a", "https://[fe80::1%25eth0]/b", false},
+		{"https://registry.test/a", "https://[::ffff:169.254.169.254]/b", false},
+		{"https://registry.test/a", "https://[::1]/b", false},
+		{"https://registry.test/a", "https://LocalHost./b", false},
+		{"https://registry.test/a", "https://metadata.localhost/b", false},
+		{"https://registry.test/a", "https://[2001:db8::1]:5000/b", true},
 	}
 	for _, c := range cases {
 		t.Run(c.from+" to "+c.to, func(t *testing.T) {
@@ -133,5 +139,54 @@ func TestMayLead(t *testing.T) {
 				t.Errorf("error %v", err)
 			}
 		})
+	}
+}
+
+func TestSessionsThatNobodyUsesAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(transportFunc(func(r *http.Request) (*http.Response, error) {
+			res := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: r}
+			res.Header.Set(headerDigest, "sha256:"+strings.Repeat("a", 64))
+			return res, nil
+		}), "test")
+		ask := func(repository string) {
+			repo, err := name.NewRepository("registry.test/" + repository)
+			if err != nil {
+				t.Fatal(err)
+			}
+			login := func(context.Context) (authn.Authenticator, error) { return authn.Anonymous, nil }
+			if _, err := c.Digest(t.Context(), Access{Repo: repo, Login: login}, "v1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 20 {
+			ask("steady")
+			ask(fmt.Sprint("app", i))
+			time.Sleep(loginAge / 2)
+		}
+		if n, turns := len(c.sessions), len(c.turns); n > 7 || turns > 7 || c.sessions[sessionKey{repo: "registry.test/steady"}] == nil {
+			t.Errorf("%d sessions and %d turns, want those of the last two hours and the steady one", n, turns)
+		}
+	})
+}
+
+func TestFailedLoginsKeepNoTransports(t *testing.T) {
+	c := New(NewTransport(), "test")
+	repo, err := name.NewRepository("registry.test/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		route := Route{Proxy: &url.URL{Scheme: "http", Host: "127.0.0.1:1", User: url.UserPassword("u", fmt.Sprint(i))}}
+		_, err := c.Digest(t.Context(), Access{
+			Repo: repo, Login: func(context.Context) (authn.Authenticator, error) { return authn.Anonymous, nil },
+			Route: func(context.Context) (Route, error) { return route, nil },
+		}, "v1")
+		if err == nil {
+			t.Fatal("nobody listens there")
+		}
+	}
+	if n := len(c.routes); n != 0 {
+		t.Errorf("%d transports are kept", n)
 	}
 }

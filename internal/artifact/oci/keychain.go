@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -23,12 +25,15 @@ func DockerConfigKeychain(raw []byte) (authn.Keychain, error) {
 		return nil, errors.New("not a docker config: it has no \"auths\"")
 	}
 	k := dockerConfig{}
-	for host, raw := range conf.Auths {
+	for _, host := range slices.Sorted(maps.Keys(conf.Auths)) { // of several names for one place the first counts, and always the same
+		raw := conf.Auths[host]
 		var a authn.AuthConfig
 		if err := json.Unmarshal(raw, &a); err != nil {
 			return nil, fmt.Errorf("docker config: auths[%q]: the entry is no object, or its auth is not base64 of user:password", host)
 		}
-		k[place(host)] = a
+		if k[place(host)] == (authn.AuthConfig{}) {
+			k[place(host)] = a
+		}
 	}
 	return k, nil
 }
@@ -50,16 +55,11 @@ func (k dockerConfig) Resolve(r authn.Resource) (authn.Authenticator, error) {
 	}
 }
 
-// place brings a host as people write it into one form: host[:port][/path]. Docker Hub has many names.
+// place brings a host as people write it into one form: host[:port][/path].
 func place(s string) string {
-	if _, rest, ok := strings.Cut(s, "://"); ok {
-		s = rest
-	}
-	host, path, _ := strings.Cut(s, "/")
-	switch host = strings.ToLower(host); host {
-	case "docker.io", "registry-1.docker.io", "registry.hub.docker.com":
-		host = name.DefaultRegistry
-	}
+	s = withoutScheme(s)
+	_, path, _ := strings.Cut(s, "/")
+	host := DockerHost(s)
 	path = strings.Trim(path, "/")
 	if path == "v1" || path == "v2" { // API versions that docker login writes
 		path = ""
@@ -68,4 +68,21 @@ func place(s string) string {
 		return host
 	}
 	return host + "/" + path
+}
+
+// DockerHost is host[:port] of a host as people write it into a docker config, lower-case. Docker Hub has many names.
+func DockerHost(s string) string {
+	host, _, _ := strings.Cut(withoutScheme(s), "/")
+	switch host = strings.ToLower(host); host {
+	case "docker.io", "registry-1.docker.io", "registry.hub.docker.com":
+		return name.DefaultRegistry
+	}
+	return host
+}
+
+func withoutScheme(s string) string {
+	if _, rest, ok := strings.Cut(s, "://"); ok {
+		return rest
+	}
+	return s
 }

@@ -61,13 +61,37 @@ func TestDockerConfigKeychain(t *testing.T) {
 		})
 	}
 	for name, raw := range map[string]string{
-		"no JSON": `hunter2`, "no auths": `{"ghcr.io": {"auth": "hunter2"}}`, "bad base64": `{"auths": {"ghcr.io": {"auth": "hunter2!"}}}`, "no object": `{"auths": {"ghcr.io": "hunter2"}}`,
+		"no JSON": `hunter2`, "no auths": `{"ghcr.io": {"auth": "hunter2"}}`,
+		"bad base64": `{"auths": {"ghcr.io": {"auth": "hunter2!"}}}`, "no object": `{"auths": {"ghcr.io": "hunter2"}}`,
 	} {
 		t.Run("refuses "+name+" without quoting it", func(t *testing.T) {
 			if _, err := DockerConfigKeychain([]byte(raw)); err == nil || strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("error: %v", err)
 			}
 		})
+	}
+}
+
+func TestOneOfSeveralNamesForAPlaceIsAlwaysTheSame(t *testing.T) {
+	repo, err := name.NewRepository("ghcr.io/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		k, err := DockerConfigKeychain([]byte(`{"auths": {
+			"https://ghcr.io": {"username": "b", "password": "b"}, "https://ghcr.io/v1/": {"username": "c", "password": "c"},
+			"ghcr.io": {"username": "a", "password": "a"}, "GHCR.io": {}
+		}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := authn.Resolve(t.Context(), k, repo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := a.Authorization(); err != nil || got.Username != "a" {
+			t.Fatalf("got %q, error %v", got.Username, err)
+		}
 	}
 }
 
@@ -136,19 +160,16 @@ func TestErrorsHoldNoSignedURLs(t *testing.T) {
 	}
 }
 
-func TestAnswersAreBounded(t *testing.T) {
+func TestSideAnswersAreBounded(t *testing.T) {
 	cases := []struct {
 		name, path string
 		status     int
-		size       int64
-		whole      bool
+		size, want int64
 	}{
-		{"a manifest that is just short enough", "/v2/app/manifests/v1", 200, maxDocument, true},
-		{"a manifest that is too long", "/v2/app/manifests/v1", 200, maxDocument + 1, false},
-		{"a long page of tags", "/v2/app/tags/list", 200, maxDocument + 1, true},
-		{"a page of tags that is too long", "/v2/app/tags/list", 200, maxTags + 1, false},
-		{"a long blob", "/v2/app/blobs/sha256:abc", 200, maxDocument + 1, true},
-		{"an error of some length", "/v2/app/blobs/sha256:abc", 500, maxErrors, true},
+		{"an error of some length", "/v2/app/blobs/sha256:abc", http.StatusInternalServerError, maxErrors, maxErrors},
+		{"a long error", "/v2/app/blobs/sha256:abc", http.StatusInternalServerError, maxErrors + 1, maxErrors},
+		{"a long word of welcome", "/v2/", http.StatusOK, maxErrors + 1, maxErrors},
+		{"a long blob", "/v2/app/blobs/sha256:abc", http.StatusOK, maxDocument + 1, maxDocument + 1},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -164,11 +185,19 @@ func TestAnswersAreBounded(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = res.Body.Close() }()
-			n, err := io.Copy(io.Discard, res.Body)
-			if c.whole != (err == nil && n == c.size) || !c.whole && !errors.Is(err, errTooLong) {
-				t.Errorf("read %d bytes, error %v", n, err)
+			if n, err := io.Copy(io.Discard, res.Body); err != nil || n != c.want {
+				t.Errorf("read %d bytes, error %v, want %d", n, err, c.want)
 			}
 		})
+	}
+}
+
+func TestDocumentsAreBounded(t *testing.T) {
+	for size, want := range map[int64]error{maxDocument: nil, maxDocument + 1: errTooLong} {
+		_, err := read(&http.Response{Body: io.NopCloser(io.LimitReader(zeros{}, size))}, maxDocument)
+		if !errors.Is(err, want) {
+			t.Errorf("%d bytes: error %v, want %v", size, err, want)
+		}
 	}
 }
 
@@ -176,3 +205,33 @@ func TestAnswersAreBounded(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestProxiesThatCannotBeReadAreNotQuoted(t *testing.T) {
+	base := NewTransport()
+	inTheEnvironment := "http://robot:hun ter2@proxy.test:3128"
+	base.Proxy = unquoted(func(*http.Request) (*url.URL, error) { return url.Parse(inTheEnvironment) })
+	repo, err := name.NewRepository("registry.test/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	login := func(context.Context) (authn.Authenticator, error) { return authn.Anonymous, nil }
+	_, err = New(base, "test").Digest(t.Context(), Access{Repo: repo, Login: login}, "v1")
+	if !errors.Is(err, ErrRoute) || strings.Contains(err.Error(), "ter2") || !strings.Contains(err.Error(), "HTTPS_PROXY") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestScrub(t *testing.T) {
+	for text, want := range map[string]string{
+		"see https://robot:hunter2@registry.test/a?sig=hunter2#hunter2": "see https://registry.test/a",
+		`Location "/a%zz?sig=hunter2"`:                                  `Location "/a%zz"`,
+		"sent Bearer hunter2hunter2.hunter2 to it":                      "sent Bearer (hidden) to it",
+		"sent authorization: BASIC aHVudGVyMg==":                        "sent authorization: BASIC (hidden)",
+		"Basic authentication is off; is it?":                           "Basic authentication is off; is it?",
+		"two\r\nlines\x1b[31m\u2028\u202e":                              "two  lines [31m  ",
+	} {
+		if got := scrub(text); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+}

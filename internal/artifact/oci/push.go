@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -21,8 +22,8 @@ func (r *Repository) push(ctx context.Context, call func(context.Context, *sessi
 	return r.client.do(ctx, r.access, true, call)
 }
 
-// PutBlob sends a blob as one stream, unless the registry has it already. open is called for each attempt: a second one is made where the login had expired. Its
-// errors are returned as they are.
+// PutBlob sends a blob as one stream, unless the registry has it already. open is called for each attempt: a second one is made where the login had expired.
+// Its errors are returned as they are.
 func (r *Repository) PutBlob(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
 	return r.push(ctx, func(ctx context.Context, s *session) error {
 		res, err := s.ask(ctx, http.MethodHead, s.url("blobs", d.Digest.String()), nil)
@@ -82,13 +83,13 @@ func (s *session) upload(ctx context.Context, d v1.Descriptor, open func() (io.R
 		return err
 	}
 	_ = res.Body.Close() // says nothing that the header does not
-	return confirm(res, d.Digest.String())
+	return confirm(res.Header, d.Digest.String())
 }
 
 // source is what is uploaded; it remembers why it could not be read, for net/http tells that as a failure of the network.
 type source struct {
 	open func() (io.ReadCloser, error)
-	errs chan error
+	last *sourceBody
 }
 
 func (s *source) again() (io.ReadCloser, error) {
@@ -96,16 +97,14 @@ func (s *source) again() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, &sourceError{err}
 	}
-	if s.errs == nil {
-		s.errs = make(chan error, 1)
-	}
-	return &sourceBody{body, s.errs}, nil
+	s.last = &sourceBody{ReadCloser: body, errs: make(chan error, 1)}
+	return s.last, nil
 }
 
-// failure is the first error of reading, if there was one.
+// failure is why the last attempt could not read on, if that was so.
 func (s *source) failure() error {
 	select {
-	case err := <-s.errs:
+	case err := <-s.last.errs:
 		return err
 	default:
 		return nil
@@ -114,12 +113,13 @@ func (s *source) failure() error {
 
 type sourceBody struct {
 	io.ReadCloser
-	errs chan error
+	errs   chan error
+	closed atomic.Bool
 }
 
 func (b *sourceBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && !errors.Is(err, io.EOF) && !b.closed.Load() { // a registry may refuse before it has read all, and net/http closes then
 		select {
 		case b.errs <- &sourceError{err}:
 		default:
@@ -128,14 +128,19 @@ func (b *sourceBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+func (b *sourceBody) Close() error {
+	b.closed.Store(true)
+	return b.ReadCloser.Close()
+}
+
 // sourceError is a failure to read what is to be sent; it is no answer of a registry.
 type sourceError struct{ err error }
 
 func (e *sourceError) Error() string { return "read what is to be uploaded: " + e.err.Error() }
 func (e *sourceError) Unwrap() error { return e.err }
 
-// PutManifest stores a manifest under a tag or its digest. What it names must be there already. Where the manifest has a subject and the registry has no referrers
-// API, it is added to the subject's referrers tag.
+// PutManifest stores a manifest under a tag or its digest. What it names must be there already. Where the manifest has a subject and the registry has no
+// referrers API, it is added to the subject's referrers tag.
 func (r *Repository) PutManifest(ctx context.Context, mediaType string, raw []byte, reference string) error {
 	digest, err := digestOf(raw, reference)
 	if err != nil {
@@ -145,18 +150,22 @@ func (r *Repository) PutManifest(ctx context.Context, mediaType string, raw []by
 		return fmt.Errorf("the manifest to store as %s has the digest %s", reference, digest)
 	}
 	return r.push(ctx, func(ctx context.Context, s *session) error {
-		res, err := s.put(ctx, mediaType, raw, reference)
+		header, err := s.put(ctx, mediaType, raw, reference)
 		if err != nil {
 			return err
 		}
-		if err := s.stored(ctx, res, digest); err != nil {
+		if err := s.stored(ctx, header, digest); err != nil {
 			return err
 		}
-		return s.list(ctx, res, raw, digest)
+		if header.Get(headerSubject) != "" {
+			return nil
+		}
+		return s.list(ctx, mediaType, raw, digest)
 	})
 }
 
-func (s *session) put(ctx context.Context, mediaType string, raw []byte, reference string) (*http.Response, error) {
+// put stores a manifest and returns what the registry says about that.
+func (s *session) put(ctx context.Context, mediaType string, raw []byte, reference string) (http.Header, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, s.url("manifests", reference).String(), bytes.NewReader(raw))
 	if err != nil {
 		return nil, err
@@ -166,13 +175,13 @@ func (s *session) put(ctx context.Context, mediaType string, raw []byte, referen
 	if err != nil {
 		return nil, err
 	}
-	return res, res.Body.Close()
+	return res.Header, res.Body.Close()
 }
 
 // stored makes sure that the registry has what was sent: it says the digest, or is asked for it.
-func (s *session) stored(ctx context.Context, res *http.Response, digest string) error {
-	if res.Header.Get(headerDigest) != "" {
-		return confirm(res, digest)
+func (s *session) stored(ctx context.Context, said http.Header, digest string) error {
+	if said.Get(headerDigest) != "" {
+		return confirm(said, digest)
 	}
 	got, err := s.head(ctx, digest)
 	if err == nil && got == "" {
@@ -188,24 +197,23 @@ func (s *session) stored(ctx context.Context, res *http.Response, digest string)
 }
 
 // confirm compares the digest that the registry names, if it does, with that of what was sent.
-func confirm(res *http.Response, digest string) error {
-	if got := res.Header.Get(headerDigest); got != "" && got != digest {
-		return fmt.Errorf("%w: %s was sent, and the registry stored %q", ErrDigest, digest, got)
+func confirm(said http.Header, digest string) error {
+	if got := said.Get(headerDigest); got != "" && got != digest {
+		return fmt.Errorf("%w: %s was sent, and the registry stored %q", ErrDigest, digest, quote(got))
 	}
 	return nil
 }
 
-// list adds a manifest to its subject's referrers tag, where the registry does not do so by itself (distribution spec, "Pushing Manifests with Subject"). Two who do
-// that at once can lose one of the entries: the specification has no remedy.
-func (s *session) list(ctx context.Context, res *http.Response, raw []byte, digest string) error {
+// list adds a manifest to its subject's referrers tag, where the registry does not do so by itself (distribution spec, "Pushing Manifests with Subject"). Two
+// who do that at once can lose one of the entries: the specification has no remedy.
+func (s *session) list(ctx context.Context, mediaType string, raw []byte, digest string) error {
 	var m struct {
-		MediaType    types.MediaType   `json:"mediaType"`
 		ArtifactType string            `json:"artifactType"`
 		Config       v1.Descriptor     `json:"config"`
 		Subject      *v1.Descriptor    `json:"subject"`
 		Annotations  map[string]string `json:"annotations"`
 	}
-	if err := json.Unmarshal(raw, &m); err != nil || m.Subject == nil || res.Header.Get(headerSubject) != "" {
+	if err := json.Unmarshal(raw, &m); err != nil || m.Subject == nil {
 		return nil //nolint:nilerr // what is no JSON has no subject; whether it is a manifest is for the registry to say
 	}
 	hash, err := v1.NewHash(digest)
@@ -224,7 +232,9 @@ func (s *session) list(ctx context.Context, res *http.Response, raw []byte, dige
 	if m.ArtifactType == "" {
 		m.ArtifactType = string(m.Config.MediaType)
 	}
-	all = append(all, v1.Descriptor{MediaType: m.MediaType, Digest: hash, Size: int64(len(raw)), ArtifactType: m.ArtifactType, Annotations: m.Annotations})
+	all = append(all, v1.Descriptor{
+		MediaType: types.MediaType(mediaType), Digest: hash, Size: int64(len(raw)), ArtifactType: m.ArtifactType, Annotations: m.Annotations,
+	})
 	list, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: all})
 	if err != nil {
 		return err

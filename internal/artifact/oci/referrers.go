@@ -20,8 +20,8 @@ const maxTagReference = 64
 
 var indexType = http.Header{"Accept": {string(types.OCIImageIndex)}}
 
-// Referrers lists what names the digest as its subject: by the referrers API, and where there is none by the referrers tag. None is an empty list; that the registry
-// could not be asked is an error.
+// Referrers lists what names the digest as its subject: by the referrers API, and where there is none by the referrers tag. None is an empty list; that the
+// registry could not be asked is an error.
 func (r *Repository) Referrers(ctx context.Context, digest string) ([]v1.Descriptor, error) {
 	subject, err := v1.NewHash(digest)
 	if err != nil {
@@ -41,14 +41,15 @@ func (r *Repository) Referrers(ctx context.Context, digest string) ([]v1.Descrip
 
 func (s *session) referrers(ctx context.Context, subject v1.Hash) ([]v1.Descriptor, error) {
 	var out []v1.Descriptor
-	supported := true
+	supported, begun := true, false
 	err := s.pages(ctx, s.url("referrers", subject.String()), indexType, maxDocument, func(res *http.Response, raw []byte) error {
 		kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
-		if kind != string(types.OCIImageIndex) && out == nil { // another service under the same name; the tag tells more
+		if kind != string(types.OCIImageIndex) && !begun { // another service under the same name; the tag tells more
 			supported = false
 			res.Header.Del("Link")
 			return nil
 		}
+		begun = true
 		page, err := index(res, raw)
 		out = append(out, page...)
 		if err == nil && len(out) > maxReferrers {
@@ -58,12 +59,14 @@ func (s *session) referrers(ctx context.Context, subject v1.Hash) ([]v1.Descript
 	})
 	switch status(err) {
 	case http.StatusNotFound, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
-		supported, err = false, nil
+		supported = begun // in the midst of the list, it is no answer to the question whether there is such an API
 	}
-	if err != nil || supported {
-		return out, err
+	switch {
+	case !supported:
+		return s.tagged(ctx, subject)
+	case missing(err):
+		err = &answerError{fmt.Sprintf("the registry has lost a page of the referrers of %s", subject)}
 	}
-	out, err = s.tagged(ctx, subject)
 	return out, err
 }
 

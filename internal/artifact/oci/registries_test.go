@@ -241,13 +241,21 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		{"a wrong password", distribution.Options{Basic: owner}, bad, nil, oci.ErrUnauthorized, "401"},
 		{"a wrong password at the token service", distribution.Options{Token: owner}, bad, nil, oci.ErrUnauthorized, "get a token: the registry answered 401"},
 		{"an unknown authority", distribution.Options{TLS: true}, good, nil, oci.ErrNetwork, "set certSecretRef or certFiles"},
-		{"another authority", distribution.Options{TLS: true}, good, func(*distribution.Registry) oci.Route { return oci.Route{CA: other.CA} }, oci.ErrNetwork, "set certSecretRef or certFiles"},
-		{"no client certificate", distribution.Options{ClientCA: true}, good, func(r *distribution.Registry) oci.Route { return oci.Route{CA: r.CA} }, oci.ErrNetwork, "tls.crt and tls.key"},
+		{"another authority", distribution.Options{TLS: true}, good, func(*distribution.Registry) oci.Route {
+			return oci.Route{CA: other.CA}
+		}, oci.ErrNetwork, "set certSecretRef or certFiles"},
+		{"no client certificate", distribution.Options{ClientCA: true}, good, trusting, oci.ErrNetwork, "tls.crt and tls.key"},
 		{"another's client certificate", distribution.Options{ClientCA: true}, good, func(r *distribution.Registry) oci.Route {
 			return oci.Route{CA: r.CA, Cert: other.Client, Key: other.ClientKey}
 		}, oci.ErrNetwork, "tls.crt and tls.key"},
-		{"a certificate of tomorrow", distribution.Options{TLS: true, NotBefore: tomorrow, NotAfter: tomorrow.AddDate(1, 0, 0)}, good, trusting, oci.ErrClock, "set the clock"},
-		{"a certificate of yesterday", distribution.Options{TLS: true, NotBefore: yesterday.AddDate(-1, 0, 0), NotAfter: yesterday}, good, trusting, oci.ErrNetwork, "renew it, or set the clock"},
+		{
+			"a certificate of tomorrow", distribution.Options{TLS: true, NotBefore: tomorrow, NotAfter: tomorrow.AddDate(1, 0, 0)},
+			good, trusting, oci.ErrClock, "set the clock",
+		},
+		{
+			"a certificate of yesterday", distribution.Options{TLS: true, NotBefore: yesterday.AddDate(-1, 0, 0), NotAfter: yesterday},
+			good, trusting, oci.ErrNetwork, "renew it, or set the clock",
+		},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

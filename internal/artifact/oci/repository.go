@@ -10,6 +10,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -51,15 +53,15 @@ func (r *Repository) Digest(ctx context.Context, tag string) (string, error) {
 				return err
 			}
 		}
-		raw, res, err := s.manifest(ctx, tag)
+		raw, named, err := s.manifest(ctx, tag)
 		if err != nil {
 			return err
 		}
 		if !json.Valid(raw) {
-			return senseless(res, "no manifest")
+			return &answerError{fmt.Sprintf("the registry's answer for tag %s is no manifest: a portal or a proxy may answer in its place", tag)}
 		}
 		s.headless.Store(true)
-		digest, err = digestOf(raw, res.Header.Get(headerDigest))
+		digest, err = digestOf(raw, named)
 		return err
 	})
 	return digest, err
@@ -70,7 +72,8 @@ const headerDigest = "Docker-Content-Digest"
 
 // head is the digest of a manifest, or nothing where a HEAD does not tell.
 func (s *session) head(ctx context.Context, reference string) (string, error) {
-	res, err := s.ask(ctx, http.MethodHead, s.url("manifests", reference), manifestTypes, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotImplemented)
+	res, err := s.ask(ctx, http.MethodHead, s.url("manifests", reference), manifestTypes,
+		http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotImplemented)
 	if err != nil {
 		return "", err
 	}
@@ -81,15 +84,18 @@ func (s *session) head(ctx context.Context, reference string) (string, error) {
 	return h.String(), res.Body.Close()
 }
 
-// manifest is what the registry answers for a tag or digest, unchecked.
-func (s *session) manifest(ctx context.Context, reference string) ([]byte, *http.Response, error) {
+// manifest is what the registry answers for a tag or digest, and the digest that it names; both unchecked. A page that says "log in here" is an error.
+func (s *session) manifest(ctx context.Context, reference string) (raw []byte, named string, err error) {
 	res, err := s.ask(ctx, http.MethodGet, s.url("manifests", reference), manifestTypes)
 	if err != nil {
-		return nil, nil, err
+		return nil, "", err
 	}
 	defer func() { _ = res.Body.Close() }() // was read
-	raw, err := read(res, maxDocument)
-	return raw, res, err
+	raw, err = read(res, maxDocument)
+	if err == nil && strings.HasPrefix(res.Header.Get("Content-Type"), "text/") && !json.Valid(raw) {
+		err = senseless(res, "no manifest")
+	}
+	return raw, res.Header.Get(headerDigest), err
 }
 
 // digestOf is the digest of a document with the algorithm of the one that the registry names. What the registry names is not believed: many name it wrongly.
@@ -155,17 +161,26 @@ func (s *session) pages(ctx context.Context, u *url.URL, header http.Header, mos
 	return errTooLong
 }
 
+// anyLink is one link of a Link header (RFC 8288, 3) and its parameters; linkRelations are the relations among those.
+var (
+	anyLink       = regexp.MustCompile(`<([^<>]*)>([^<]*)`)
+	linkRelations = regexp.MustCompile(`(?i);\s*rel\s*=\s*"?([^";,]*)`)
+)
+
 // next is where the page says that the list goes on; nil at its end. It must be the registry itself.
 func (s *session) next(res *http.Response) (*url.URL, error) {
-	link, rest, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(res.Header.Get("Link")), "<"), ">")
-	if !ok || link == "" || strings.Contains(rest, "rel=") && !strings.Contains(rest, "next") {
-		return nil, nil
+	for _, link := range anyLink.FindAllStringSubmatch(strings.Join(res.Header.Values("Link"), ", "), -1) {
+		relations := linkRelations.FindStringSubmatch(link[2])
+		if relations != nil && !slices.Contains(strings.Fields(strings.ToLower(relations[1])), "next") {
+			continue
+		}
+		u, err := res.Request.URL.Parse(link[1])
+		if err != nil || !s.guard.owns(u) {
+			return nil, senseless(res, "a page that leads to another host")
+		}
+		return u, nil
 	}
-	u, err := res.Request.URL.Parse(link)
-	if err != nil || !s.guard.owns(u) {
-		return nil, senseless(res, "a page that leads to another host")
-	}
-	return u, nil
+	return nil, nil
 }
 
 // Manifest is the manifest or index with the digest, as the registry stores it. The bytes have that digest.
@@ -176,16 +191,12 @@ func (r *Repository) Manifest(ctx context.Context, digest string) ([]byte, error
 	}
 	var raw []byte
 	err = r.pull(ctx, func(ctx context.Context, s *session) error {
-		var res *http.Response
 		var err error
-		if raw, res, err = s.manifest(ctx, digest); err != nil {
+		if raw, _, err = s.manifest(ctx, digest); err != nil {
 			return err
 		}
 		got, err := digestOf(raw, want.String())
-		switch {
-		case err == nil && got != want.String() && strings.HasPrefix(res.Header.Get("Content-Type"), "text/html"):
-			err = senseless(res, "no manifest") // a page that says "log in here"
-		case err == nil && got != want.String():
+		if err == nil && got != want.String() {
 			err = fmt.Errorf("%w: the registry's answer for manifest %s is %s", ErrDigest, want, got)
 		}
 		return err
@@ -208,6 +219,7 @@ func (r *Repository) Blob(ctx context.Context, want v1.Descriptor, w io.Writer) 
 			return err
 		}
 		defer func() { _ = res.Body.Close() }() // was read
+		// What fails from here on is not tried again, see stale: w has a part of it.
 		n, err := io.Copy(io.MultiWriter(w, sum), io.LimitReader(res.Body, want.Size+1))
 		if err != nil {
 			return err

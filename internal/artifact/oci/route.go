@@ -15,8 +15,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// Route is how to reach a registry and everything it sends us to: token services, places where blobs lie. The zero Route trusts the system's certificates and takes
-// the proxy from the environment.
+// Route is how to reach a registry and everything it sends us to: token services, places where blobs lie. The zero Route trusts the system's certificates and
+// takes the proxy from the environment.
 type Route struct {
 	// CA is PEM certificates that are trusted besides the system's.
 	CA []byte
@@ -188,7 +188,8 @@ func tlsFailure(err error, now time.Time) (hint error, ok bool) {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil && now.Before(invalid.Cert.NotBefore):
 		return fmt.Errorf("%w: it begins at %s, and this clock says %s: set the clock, if it is wrong", ErrClock, stamp(invalid.Cert.NotBefore), stamp(now)), true
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
-		return fmt.Errorf("the certificate ended at %s, and this clock says %s: renew it, or set the clock, if it is wrong", stamp(invalid.Cert.NotAfter), stamp(now)), true
+		return fmt.Errorf("the certificate ended at %s, and this clock says %s: renew it, or set the clock, if it is wrong",
+			stamp(invalid.Cert.NotAfter), stamp(now)), true
 	case errors.As(err, &authority):
 		return errors.New("set certSecretRef or certFiles to the certificates of those who signed the registry's"), true
 	case errors.As(err, &verify):

@@ -5,9 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,10 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// maxRedirects is how often one request may be sent elsewhere: as net/http has it.
-const maxRedirects = 10
-
-// sessionKey names a session; the number of sessions is bounded by what the config names.
+// sessionKey names a session.
 type sessionKey struct {
 	repo, owner    string
 	insecure, push bool
@@ -84,24 +79,62 @@ func (a Access) mark() string {
 	return a.Changed()
 }
 
-// session returns the session for the key, and whether its material was looked up just now.
-func (c *Client) session(ctx context.Context, key sessionKey, a Access) (*session, bool, error) {
+// current is the session at hand, unless its credentials must be looked up again, or it was refused.
+func (c *Client) current(key sessionKey, a Access, refused *session) (kept, usable *session) {
 	c.mu.Lock()
 	s := c.sessions[key]
 	c.mu.Unlock()
-	if s != nil && *s.mark.Load() == a.mark() && time.Since(time.Unix(0, s.lookedUp.Load())) < loginAge {
+	if s != nil && s != refused && *s.mark.Load() == a.mark() && s.age() < loginAge {
+		return s, s
+	}
+	return s, nil
+}
+
+// session returns the session for the key, and whether its material was looked up just now: by one caller for all who wait. A refused session is replaced
+// where there is other material now, and else forgotten; then there is none.
+func (c *Client) session(ctx context.Context, key sessionKey, a Access, refused *session) (*session, bool, error) {
+	if _, s := c.current(key, a, refused); s != nil {
 		return s, false, nil
 	}
-	m, err := look(ctx, a)
+	leave, err := c.turn(ctx, key)
 	if err != nil {
 		return nil, true, err
 	}
-	if s != nil && s.material == m.sum {
-		s.looked(m)
-		return s, true, nil
+	defer leave()
+	kept, usable := c.current(key, a, refused)
+	if usable != nil { // whoever had the turn before made it
+		return usable, false, nil
 	}
-	s, err = c.login(ctx, key, a, m)
+	m, err := look(ctx, a)
+	switch {
+	case refused != nil && (err != nil || m.sum == refused.material):
+		c.forget(key, refused)
+		return nil, true, err
+	case err != nil:
+		return nil, true, err
+	case kept != nil && kept != refused && kept.material == m.sum:
+		kept.looked(m)
+		return kept, true, nil
+	}
+	s, err := c.login(ctx, key, a, m)
 	return s, true, err
+}
+
+// turn waits until nobody else logs in for the key. It ends with the context: a login may take long.
+func (c *Client) turn(ctx context.Context, key sessionKey) (leave func(), err error) {
+	c.mu.Lock()
+	turn := c.turns[key]
+	if turn == nil {
+		turn = make(chan struct{}, 1)
+		c.turns[key] = turn
+	}
+	c.mu.Unlock()
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // login makes a session and keeps it. With an error, the session says only whether there were credentials, and is not kept.
@@ -113,28 +146,38 @@ func (c *Client) login(ctx context.Context, key sessionKey, a Access, m *materia
 		return s, err
 	}
 	challenge, err := transport.Ping(ctx, a.Repo.Registry, base)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer c.tidy()
 	if err != nil {
-		return s, err
+		return s, &pingError{err}
 	}
 	scope := a.Repo.Scope(transport.PullScope)
 	if key.push {
 		scope = a.Repo.Scope(transport.PushScope)
 	}
 	s.guard = newGuard(base, a.Repo.Registry, m.conf, challenge, scope)
-	s.client = &http.Client{Transport: s.guard, CheckRedirect: func(req *http.Request, via []*http.Request) error {
-		if len(via) >= maxRedirects {
-			return fmt.Errorf("stopped after %d redirects", maxRedirects)
-		}
-		return mayLead(via[0].URL, req.URL)
-	}}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	s.client = &http.Client{Transport: s.guard}
 	c.sessions[key] = s
 	if own != nil && c.routes[s.route] == nil { // nobody used it while the registry was asked
 		c.routes[s.route] = own
 	}
-	c.closeUnused()
 	return s, nil
+}
+
+// tidy forgets what nobody used for long: a config that changes names ever new repositories. The caller holds mu.
+func (c *Client) tidy() {
+	for key, s := range c.sessions {
+		if s.age() > unusedAge {
+			delete(c.sessions, key)
+		}
+	}
+	for key, turn := range c.turns {
+		if c.sessions[key] == nil && len(turn) == 0 { // who just got hold of it logs in beside another: no harm is done
+			delete(c.turns, key)
+		}
+	}
+	c.closeUnused()
 }
 
 func (s *session) looked(m *material) {
@@ -142,21 +185,15 @@ func (s *session) looked(m *material) {
 	s.lookedUp.Store(time.Now().UnixNano())
 }
 
+// age is how long ago the material was looked up.
+func (s *session) age() time.Duration { return time.Since(time.Unix(0, s.lookedUp.Load())) }
+
 func (c *Client) forget(key sessionKey, s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.sessions[key] == s {
 		delete(c.sessions, key)
 	}
-}
-
-// mayLead keeps a registry from sending us to services of this machine or this network's link (clouds keep theirs there), unless it is there itself.
-func mayLead(from, to *url.URL) error {
-	ip := net.ParseIP(to.Hostname())
-	if from.Hostname() == to.Hostname() || loopback(from.Hostname()) || !loopback(to.Hostname()) && (ip == nil || !ip.IsLinkLocalUnicast() && !ip.IsUnspecified()) {
-		return nil
-	}
-	return fmt.Errorf("refused to follow the registry to %s: that is an address of this machine or its link", to.Host)
 }
 
 // url is a place in the repository's API (distribution spec, "Endpoints").
@@ -197,6 +234,9 @@ func read(res *http.Response, most int64) ([]byte, error) {
 	return raw, err
 }
 
+// readingAnswer is the Op of errors that come after the status of an answer.
+const readingAnswer = "read the answer to"
+
 // answerBody marks what fails while an answer is read as a failure of the network, and not of whoever it is written to.
 type answerBody struct {
 	io.ReadCloser
@@ -206,7 +246,7 @@ type answerBody struct {
 func (b *answerBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && err != io.EOF && !errors.Is(err, errTooLong) { //nolint:errorlint // io.EOF is never wrapped
-		err = &url.Error{Op: "read the answer to", URL: b.from, Err: err}
+		err = &url.Error{Op: readingAnswer, URL: b.from, Err: err}
 	}
 	return n, err
 }

@@ -2,10 +2,12 @@ package oci
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -14,12 +16,14 @@ import (
 )
 
 const (
-	// maxDocument bounds manifests and tokens, in bytes: 4 MiB is what the distribution spec asks registries to accept for a manifest.
+	// maxDocument bounds manifests and lists of referrers, in bytes: 4 MiB is what the distribution spec asks registries to accept for a manifest.
 	maxDocument = 4 << 20
-	// maxTags bounds a page of tags, in bytes: some registries send all of them at once, and a hundred thousand are 4 MiB.
+	// maxTags bounds a list of tags, in bytes: some registries send all of them at once, and a hundred thousand are 4 MiB.
 	maxTags = 32 << 20
 	// maxErrors bounds the body of an answer that is not a success, in bytes.
 	maxErrors = 64 << 10
+	// maxHeaders bounds the headers of an answer, in bytes; the longest that registries send are links and signed URLs.
+	maxHeaders = 256 << 10
 )
 
 // Limits of the default transport. A poll is bounded by its source's timeout; these make a dead peer known sooner.
@@ -35,19 +39,31 @@ const (
 // NewTransport is a transport for registries: proxies from the environment, HTTP/2, bounded waits, no retries.
 func NewTransport() *http.Transport {
 	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlivePeriod}).DialContext,
-		ForceAttemptHTTP2:     true,
-		TLSHandshakeTimeout:   tlsTimeout,
-		ResponseHeaderTimeout: answerTimeout,
-		IdleConnTimeout:       idleTimeout,
-		MaxIdleConnsPerHost:   idlePerHost,
+		Proxy:                  unquoted(http.ProxyFromEnvironment),
+		DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlivePeriod}).DialContext,
+		ForceAttemptHTTP2:      true,
+		TLSHandshakeTimeout:    tlsTimeout,
+		ResponseHeaderTimeout:  answerTimeout,
+		MaxResponseHeaderBytes: maxHeaders,
+		IdleConnTimeout:        idleTimeout,
+		MaxIdleConnsPerHost:    idlePerHost,
 		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, res *http.Response) error {
 			if res.StatusCode == http.StatusOK {
 				return nil
 			}
 			return &proxyError{host: proxy.Host, status: res.StatusCode}
 		},
+	}
+}
+
+// unquoted keeps a proxy's address, which may hold a password, out of the error for one that cannot be read.
+func unquoted(proxy func(*http.Request) (*url.URL, error)) func(*http.Request) (*url.URL, error) {
+	return func(req *http.Request) (*url.URL, error) {
+		u, err := proxy(req)
+		if err != nil {
+			return nil, &routeError{errors.New("proxy: HTTPS_PROXY or HTTP_PROXY in the environment is no URL such as http://proxy.example:3128")}
+		}
+		return u, nil
 	}
 }
 
@@ -76,6 +92,10 @@ func (e *plainHTTPError) Error() string {
 
 func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
 	t, _ := req.Context().Value(termsKey{}).(*terms)
+	first := origin(req)
+	if err := mayLead(first.URL, req.URL); err != nil {
+		return nil, err
+	}
 	if req.URL.Scheme != "https" && (t == nil || !t.insecure) && !loopback(req.URL.Hostname()) {
 		return nil, &plainHTTPError{req.URL.Host}
 	}
@@ -90,37 +110,58 @@ func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
 	case res.StatusCode == http.StatusProxyAuthRequired: // no registry answers that: a proxy for plain HTTP does
 		_ = res.Body.Close() // of no use
 		return nil, &proxyError{host: "for " + req.URL.Host, status: res.StatusCode}
-	case res.StatusCode >= http.StatusBadRequest:
-		res.Body = &errorBody{io.LimitReader(res.Body, maxErrors), res.Body} // the status is what counts
-		return res, nil
-	}
-	if n := maxBody(req); n > 0 {
-		res.Body = &cappedBody{ReadCloser: res.Body, left: n}
+	case res.StatusCode >= http.StatusBadRequest, strings.TrimSuffix(first.URL.Path, "/") == "/v2":
+		res.Body = &sideBody{io.LimitReader(res.Body, maxErrors), res.Body}
 	}
 	return res, nil
 }
 
-// errorBody ends early instead of failing.
-type errorBody struct {
+// origin is the request that was redirected to become this one.
+func origin(req *http.Request) *http.Request {
+	for req.Response != nil && req.Response.Request != nil {
+		req = req.Response.Request
+	}
+	return req
+}
+
+// mayLead keeps a registry from sending us to services of this machine or this network's link (clouds keep theirs there), unless it is there itself.
+func mayLead(from, to *url.URL) error {
+	if from.Hostname() == to.Hostname() || loopback(from.Hostname()) {
+		return nil
+	}
+	host, ip := to.Hostname(), address(to.Hostname())
+	if !loopback(host) && !strings.HasSuffix(strings.ToLower(host), ".localhost") && !ip.IsLinkLocalUnicast() && !ip.IsUnspecified() {
+		return nil
+	}
+	return &answerError{fmt.Sprintf("refused to follow the registry to %s: that is an address of this machine or its link", to.Host)}
+}
+
+// sideBody is what comes with an answer whose status is what counts: it ends early instead of failing. What else is read is bounded where it is read.
+type sideBody struct {
 	io.Reader
 	io.Closer
 }
 
-// maxBody is how long an answer may be, in bytes; 0 for blobs, and for what a redirect led to: that has any path. Both are bounded where they are read.
-func maxBody(req *http.Request) int64 {
-	switch {
-	case req.Response != nil || strings.Contains(req.URL.Path, "/blobs/"):
-		return 0
-	case strings.HasSuffix(req.URL.Path, "/tags/list"):
-		return maxTags
+func (b *sideBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err != nil {
+		err = io.EOF
 	}
-	return maxDocument
+	return n, err
 }
 
 // loopback reports whether a host is this one: what is sent there cannot be overheard.
 func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") || address(host).IsLoopback()
+}
+
+// address is the IP address that a host is written as, the zero one if it is a name.
+func address(host string) netip.Addr {
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ip.WithZone("").Unmap()
 }
 
 // retryAfter reads a Retry-After header, seconds or a date (RFC 9110, 10.2.3); 0 where there is none to be honoured.
@@ -132,25 +173,4 @@ func retryAfter(h string, now time.Time) time.Duration {
 		return at.Sub(now)
 	}
 	return 0
-}
-
-// cappedBody fails instead of reading on when a body is longer than it may be.
-type cappedBody struct {
-	io.ReadCloser
-	left int64
-}
-
-func (b *cappedBody) Read(p []byte) (int, error) {
-	if b.left < 0 {
-		return 0, errTooLong
-	}
-	if int64(len(p)) > b.left+1 {
-		p = p[:b.left+1]
-	}
-	n, err := b.ReadCloser.Read(p)
-	b.left -= int64(n)
-	if b.left < 0 {
-		return 0, errTooLong
-	}
-	return n, err
 }

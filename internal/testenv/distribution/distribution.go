@@ -1,5 +1,5 @@
-// Package distribution runs the distribution project's registry for tests: TLS, client certificates, basic and token authentication, and no referrers API. It is apart
-// from testenv because what it brings along is large.
+// Package distribution runs the distribution project's registry for tests: TLS, client certificates, basic and token authentication, and no referrers API. It
+// is apart from testenv because what it brings along is large.
 package distribution
 
 import (
@@ -49,6 +49,8 @@ type Options struct {
 	Token *Credentials
 	// TokenLife is how long tokens live; default 5 minutes.
 	TokenLife time.Duration
+	// Wrap stands before the registry and can answer in its place; it may be nil.
+	Wrap func(registry http.Handler) http.Handler
 }
 
 // Registry is a running registry. Its content is in memory.
@@ -91,8 +93,12 @@ func New(t testing.TB, o Options) *Registry {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	app := handlers.NewApp(ctx, r.config(t, o, scheme))
+	var handler http.Handler = app
+	if o.Wrap != nil {
+		handler = o.Wrap(app)
+	}
 	quiet := log.New(io.Discard, "", 0)
-	server := &http.Server{Handler: r.count(app), ErrorLog: quiet, ReadHeaderTimeout: headerTimeout}
+	server := &http.Server{Handler: r.count(handler), ErrorLog: quiet, ReadHeaderTimeout: headerTimeout}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

@@ -1,5 +1,5 @@
-// Package signing signs artifacts for tests the way that their publishers do: with the cosign and notation commands, and where those need services on the internet, with
-// a Fulcio, CT log, Rekor and timestamp authority of its own.
+// Package signing signs artifacts for tests the way that their publishers do: with the cosign and notation commands, and where those need services on the
+// internet, with a Fulcio, CT log, Rekor and timestamp authority of its own.
 package signing
 
 import (

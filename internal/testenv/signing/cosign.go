@@ -71,7 +71,8 @@ func Attest(t testing.TB, p Pair, ref, predicateType string) {
 	t.Helper()
 	predicate := filepath.Join(t.TempDir(), "predicate.json")
 	must(t, os.WriteFile(predicate, []byte(`{"packages":[]}`), 0o600))
-	cosign(t, "attest", "--yes", "--key", p.Private, "--signing-config", noServices(t), "--allow-http-registry", "--predicate", predicate, "--type", predicateType, ref)
+	cosign(t, "attest", "--yes", "--key", p.Private, "--signing-config", noServices(t), "--allow-http-registry",
+		"--predicate", predicate, "--type", predicateType, ref)
 }
 
 // noServices is a signing config without any service: cosign 3 asks for one where nothing is to be logged.
