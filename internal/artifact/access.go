@@ -96,8 +96,14 @@ func owner(src deploy.Source) string {
 		spec.ProxySecretRef == nil && (spec.Provider == "" || spec.Provider == deploy.ProviderGeneric) {
 		return ""
 	}
+	host := "" // that the files are for; a docker config says that itself
+	if f := spec.CredentialFiles; f != nil && f.DockerConfig == "" {
+		if repo, err := repository(spec.URL, spec.Insecure); err == nil {
+			host = repo.RegistryStr()
+		}
+	}
 	return src.Name.Namespace + "/" + deploy.HashOf([]any{
-		spec.SecretRef, spec.ServiceAccountName, spec.CredentialFiles, spec.CertSecretRef, spec.CertFiles, spec.ProxySecretRef, spec.Provider,
+		spec.SecretRef, spec.ServiceAccountName, spec.CredentialFiles, spec.CertSecretRef, spec.CertFiles, spec.ProxySecretRef, spec.Provider, host,
 	})
 }
 

@@ -71,12 +71,16 @@ type Store struct {
 	// checks bounds how many cached artifacts are read at once.
 	checks chan struct{}
 
-	// mu guards cache, pulls, looks, policies, layouts.
+	// evidence is held while evidence is added to what an entry has.
+	evidence sync.Mutex
+
+	// mu guards cache, pulls, looks, policies, layouts, notes.
 	mu           sync.Mutex
 	cache        *store.Cache
 	pulls, looks map[string]chan struct{}
 	policies     map[deploy.Name]parsed
 	layouts      map[string]*layout.Layout
+	notes        map[string]remembered // by memoryKey: what this process wrote
 }
 
 // New makes a store. Nothing is read or written yet.
@@ -84,6 +88,7 @@ func New(opts Options) *Store {
 	s := &Store{
 		opts: opts, checks: make(chan struct{}, cacheChecks),
 		pulls: map[string]chan struct{}{}, looks: map[string]chan struct{}{}, policies: map[deploy.Name]parsed{}, layouts: map[string]*layout.Layout{},
+		notes: map[string]remembered{},
 	}
 	if s.opts.Transport == nil {
 		s.owned = oci.NewTransport()

@@ -3,7 +3,6 @@ package artifact
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -76,13 +75,18 @@ func (s *Store) fetch(ctx context.Context, src deploy.Source, pin deploy.Pin, o 
 		return deploy.Revision{}, err
 	}
 	s.remember(cache, src, pin)
-	return revision(src, pin, got.entry, got.by, time.Now()), nil
+	if policy != nil {
+		pin.Policy = policy.Hash() // not what Resolve read: that may have been replaced since
+	}
+	return revision(src, pin, got), nil
 }
 
 // revision is an entry of the cache as a source hands it on.
-func revision(src deploy.Source, pin deploy.Pin, e *store.Entry, by string, seen time.Time) deploy.Revision {
+func revision(src deploy.Source, pin deploy.Pin, got fetched) deploy.Revision {
+	e := got.entry
 	return deploy.Revision{
-		Source: src.Name, Ref: pin.Ref, Digest: pin.Digest, Dir: e.Dir, File: e.File, Annotations: maps.Clone(e.Annotations), VerifiedBy: by, Seen: seen,
+		Source: src.Name, Ref: pin.Ref, Digest: pin.Digest, Dir: e.Dir, File: e.File, Annotations: maps.Clone(e.Annotations),
+		VerifiedBy: got.by, Policy: pin.Policy, Seen: time.Now(),
 	}
 }
 
@@ -124,7 +128,7 @@ func (s *Store) obtain(ctx context.Context, j job) (fetched, error) {
 		}
 	}
 	if fresh != nil {
-		s.keepEvidence(j, fresh)
+		s.keepEvidence(j, e, fresh)
 	}
 	return fetched{e, by}, nil
 }
@@ -149,23 +153,6 @@ func signedName(src deploy.Source) (string, error) {
 	return path, err
 }
 
-// verifyKept checks a signature with what was kept of it beside the artifact. No request is made.
-func verifyKept(ctx context.Context, policy *verify.Policy, e *store.Entry, repository, digest string) (by string, err error) {
-	raw, err := e.Evidence()
-	if err != nil {
-		return "", err
-	}
-	if raw == nil {
-		return "", &deploy.Failure{Reason: deploy.SourceUnsigned, Err: errors.New("none was kept")}
-	}
-	ev := &verify.Evidence{}
-	if err := json.Unmarshal(raw, ev); err != nil {
-		return "", fmt.Errorf("read the evidence: %w", err)
-	}
-	by, _, err = policy.Verify(ctx, ev, repository, digest)
-	return by, err
-}
-
 // verifyAt checks the signature where the artifact comes from: the first place that has a good one is enough.
 func verifyAt(ctx context.Context, j job) (by string, ev *verify.Evidence, err error) {
 	err = inTurn(ctx, j.origin.contents(), func(ctx context.Context, p place) (verr error) {
@@ -175,9 +162,11 @@ func verifyAt(ctx context.Context, j job) (by string, ev *verify.Evidence, err e
 	return by, ev, err
 }
 
-// keepEvidence lets a later start check the signature without a registry.
-func (s *Store) keepEvidence(j job, ev *verify.Evidence) {
-	raw, err := json.Marshal(ev)
+// keepEvidence lets a later start check the signature without a registry. What is there already stays: another source may have other keys.
+func (s *Store) keepEvidence(j job, e *store.Entry, ev *verify.Evidence) {
+	s.evidence.Lock()
+	defer s.evidence.Unlock()
+	raw, err := withKept(e, ev)
 	if err == nil {
 		err = j.cache.SetEvidence(j.entry, raw)
 	}

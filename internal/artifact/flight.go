@@ -3,6 +3,7 @@ package artifact
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // flights lets callers that want the same thing at the same time share one piece of work. The work lives as long as one of them still wants it: a caller that
@@ -21,6 +22,26 @@ type flight[T any] struct {
 	err     error
 }
 
+// budgetKey is where the end of the time that the first caller has is kept. It ends nothing: others may wait longer. But what asks several places shares it out.
+type budgetKey struct{}
+
+func withBudget(ctx, caller context.Context) context.Context {
+	end, ok := caller.Deadline()
+	if !ok {
+		return ctx
+	}
+	return context.WithValue(ctx, budgetKey{}, end)
+}
+
+// budget is when the time of whoever waits is over, if it is bounded.
+func budget(ctx context.Context) (end time.Time, bounded bool) {
+	if end, bounded = ctx.Deadline(); bounded {
+		return end, true
+	}
+	end, bounded = ctx.Value(budgetKey{}).(time.Time)
+	return end, bounded
+}
+
 func (f *flights[T]) do(ctx context.Context, key string, work func(context.Context) (T, error)) (T, error) {
 	f.mu.Lock()
 	if f.running == nil {
@@ -28,7 +49,7 @@ func (f *flights[T]) do(ctx context.Context, key string, work func(context.Conte
 	}
 	fl := f.running[key]
 	if fl == nil {
-		own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		own, cancel := context.WithCancel(withBudget(context.WithoutCancel(ctx), ctx))
 		fl = &flight[T]{cancel: cancel, done: make(chan struct{})}
 		f.running[key] = fl
 		go func() {

@@ -5,10 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
+	"maps"
 
 	"go.uber.org/zap"
 
+	"github.com/towline/towline/internal/artifact/layout"
 	"github.com/towline/towline/internal/artifact/store"
 	"github.com/towline/towline/internal/deploy"
 )
@@ -20,9 +21,9 @@ type remembered struct {
 	Digest string `json:"digest"`
 }
 
-// memoryKey names what a source asks for: entries that mean the same artifact remember it together, whatever they are called.
+// memoryKey names what a source asks for. Each source has its own: what one without signatures, or with other keys, was led to is nothing that another came from.
 func memoryKey(src deploy.Source) string {
-	return deploy.HashOf([]any{src.Spec.URL, src.Spec.Ref, newSelector(src.Spec).hash()})
+	return deploy.HashOf([]any{src.Name, src.Spec.URL, src.Spec.Ref, newSelector(src.Spec).hash()})
 }
 
 // remember notes what a source led to; an unchanged note costs no write. A pinned digest needs none.
@@ -30,22 +31,33 @@ func (s *Store) remember(cache *store.Cache, src deploy.Source, pin deploy.Pin) 
 	if pin.Ref == "" {
 		return
 	}
-	raw, err := json.Marshal(remembered{Ref: pin.Ref, Digest: pin.Digest})
+	key, note := memoryKey(src), remembered{Ref: pin.Ref, Digest: pin.Digest}
+	s.mu.Lock()
+	s.notes[key] = note
+	s.mu.Unlock()
+	raw, err := json.Marshal(note)
 	if err == nil {
-		err = cache.Remember(memoryKey(src), raw)
+		err = cache.Remember(key, raw)
 	}
 	if err != nil { // the artifact can be used; a start without a registry will not find it
 		s.opts.Log.Warn("what a source led to could not be noted on the disk", zap.Stringer("source", src.Name), zap.Error(err))
 	}
 }
 
-// recall is what was noted; false where there is nothing, or nothing that can be read.
+// recall is what was noted; false where there is nothing, or nothing that can be read. What this process noted counts, although the disk may have lost it.
 func (s *Store) recall(src deploy.Source) (remembered, bool) {
+	key := memoryKey(src)
+	s.mu.Lock()
+	note, ok := s.notes[key]
+	s.mu.Unlock()
+	if ok {
+		return note, true
+	}
 	cache, err := s.open()
 	if err != nil {
 		return remembered{}, false
 	}
-	raw, err := cache.Recall(memoryKey(src))
+	raw, err := cache.Recall(key)
 	if err != nil || raw == nil {
 		return remembered{}, false
 	}
@@ -56,14 +68,20 @@ func (s *Store) recall(src deploy.Source) (remembered, bool) {
 	return r, true
 }
 
-// Remembered is the digest that a source with the same url, reference and selection led to last, as far as the disk knows.
+// Remembered is the digest that a source of the same name, url, reference and selection led to last, as far as the disk knows.
 func (s *Store) Remembered(src deploy.Source) (digest string, ok bool) {
 	r, ok := s.recall(src)
 	return r.Digest, ok
 }
 
-// known reports whether there is a revision of a source on the disk.
+// known reports whether a source has had a revision in this process, or has one on the disk.
 func (s *Store) known(src deploy.Source) bool {
+	s.mu.Lock()
+	_, had := s.notes[memoryKey(src)]
+	s.mu.Unlock()
+	if had {
+		return true
+	}
 	r, ok := s.recall(src)
 	if !ok {
 		return false
@@ -79,7 +97,7 @@ func (s *Store) known(src deploy.Source) bool {
 // errNotCached says that there is nothing on the disk to go on with.
 var errNotCached = errors.New("not in the cache")
 
-// Cached is what a source with the same url, reference and selection led to last, from the disk and without any request to a registry. Where the source demands
+// Cached is what a source of the same name, url, reference and selection led to last, from the disk and without any request to a registry. Where the source demands
 // signatures, they are checked as for a new artifact, with the evidence that was kept beside it.
 func (s *Store) Cached(ctx context.Context, src deploy.Source) (deploy.Pin, deploy.Revision, error) {
 	rev, pin, err := s.fromDisk(ctx, src)
@@ -109,29 +127,36 @@ func (s *Store) fromDisk(ctx context.Context, src deploy.Source) (deploy.Revisio
 	if e == nil {
 		return deploy.Revision{}, deploy.Pin{}, errNotCached
 	}
-	pin, by := deploy.Pin{Ref: r.Ref, Digest: r.Digest}, ""
+	pin, got := deploy.Pin{Ref: r.Ref, Digest: r.Digest}, fetched{entry: e}
 	if policy != nil {
 		name, err := signedName(src)
 		if err != nil {
 			return deploy.Revision{}, deploy.Pin{}, err
 		}
-		if by, err = verifyKept(ctx, policy, e, name, r.Digest); err != nil {
+		if got.by, err = verifyKept(ctx, policy, e, name, r.Digest); err != nil {
 			return deploy.Revision{}, deploy.Pin{}, fmt.Errorf("its signature that was kept: %w", err)
 		}
 		pin.Policy = policy.Hash()
 	}
-	return revision(src, pin, e, by, time.Now()), pin, nil
+	return revision(src, pin, got), pin, nil
 }
 
-// Forget removes the notes of sources other than these.
+// Forget removes what was noted of sources other than these, on the disk and in memory. None of the others may be fetched meanwhile.
 func (s *Store) Forget(keep []deploy.Source) error {
+	keys := make([]string, len(keep))
+	notes, policies, layouts := map[string]bool{}, map[deploy.Name]bool{}, map[string]bool{}
+	for i, src := range keep {
+		keys[i] = memoryKey(src)
+		notes[keys[i]], policies[src.Name], layouts[layoutKey(src.Spec)] = true, true, true
+	}
+	s.mu.Lock()
+	maps.DeleteFunc(s.notes, func(k string, _ remembered) bool { return !notes[k] })
+	maps.DeleteFunc(s.policies, func(k deploy.Name, _ parsed) bool { return !policies[k] })
+	maps.DeleteFunc(s.layouts, func(k string, _ *layout.Layout) bool { return !layouts[k] }) // they hold nothing open
+	s.mu.Unlock()
 	cache, err := s.open()
 	if err != nil {
 		return err
-	}
-	keys := make([]string, len(keep))
-	for i, src := range keep {
-		keys[i] = memoryKey(src)
 	}
 	return cache.Forget(keys)
 }

@@ -67,7 +67,7 @@ func (s *Store) origin(src deploy.Source) (*origin, error) {
 		if err != nil {
 			return nil, hint(err, place{name: path})
 		}
-		return &origin{place: place{content: l, name: path}, repository: path, key: path}, nil
+		return &origin{place: place{content: l, name: path}, repository: path, key: spec.URL}, nil
 	}
 	repo, err := repository(spec.URL, spec.Insecure)
 	if err != nil {
@@ -98,10 +98,7 @@ func localPath(rawURL string) (string, error) {
 
 // layout is what is on a disk. It is opened once and then kept: it holds no file open, and knows what has not changed since the poll before.
 func (s *Store) layout(spec deploy.SourceSpec, path string) (*layout.Layout, error) {
-	key := spec.URL
-	if spec.Ignore != nil {
-		key += "\x00" + *spec.Ignore
-	}
+	key := layoutKey(spec)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l := s.layouts[key]; l != nil {
@@ -116,6 +113,14 @@ func (s *Store) layout(spec deploy.SourceSpec, path string) (*layout.Layout, err
 		s.layouts[key] = l
 	}
 	return l, err
+}
+
+// layoutKey tells apart what a disk is read as.
+func layoutKey(spec deploy.SourceSpec) string {
+	if spec.Ignore == nil {
+		return spec.URL
+	}
+	return spec.URL + "\x00" + *spec.Ignore
 }
 
 // remote is a repository of a registry with what the source says about how to get there.
@@ -180,7 +185,7 @@ func inTurn(ctx context.Context, places []place, do func(context.Context, place)
 
 // share bounds a context to one of n parts of the time that it has left.
 func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
-	end, bounded := ctx.Deadline()
+	end, bounded := budget(ctx)
 	if n <= 1 || !bounded {
 		return context.WithCancel(ctx)
 	}

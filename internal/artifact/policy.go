@@ -2,7 +2,9 @@ package artifact
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -27,7 +29,7 @@ func (s *Store) policy(ctx context.Context, src deploy.Source) (*verify.Policy, 
 	m, err := s.material(ctx, src.Name.Namespace, v)
 	if err != nil {
 		reason := deploy.SourceNoCredentials
-		if missing(err) {
+		if missing(err) || errors.Is(err, errNoGood) {
 			reason = deploy.SourceNoPolicy
 		}
 		return nil, &deploy.Failure{Reason: reason, Err: fmt.Errorf("verify: %w", err)}
@@ -47,6 +49,19 @@ func (s *Store) policy(ctx context.Context, src deploy.Source) (*verify.Policy, 
 	defer s.mu.Unlock()
 	s.policies[src.Name] = parsed{material: key, policy: p}
 	return p, nil
+}
+
+// errNoGood is what was read and is not what it has to be, in contrast to what cannot be read just now.
+var errNoGood = errors.New("cannot be used")
+
+// policyFile reads a key, a certificate, a trusted root or a trust policy.
+func policyFile(path string) ([]byte, error) {
+	b, err := login.ReadFile(path)
+	var system *fs.PathError
+	if err == nil || errors.As(err, &system) || errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+		return b, err
+	}
+	return nil, fmt.Errorf("%w, and %w", err, errNoGood) // such as an empty one
 }
 
 // parsed is a policy and the hash of what it was made of.
@@ -79,14 +94,14 @@ func (s *Store) material(ctx context.Context, namespace string, v *deploy.Verify
 			return m, err
 		}
 		if m.TrustedRoot = data[keyTrustedRoot]; m.TrustedRoot == nil {
-			return m, &deploy.Failure{Reason: deploy.SourceNoPolicy, Err: fmt.Errorf("secret %s/%s has no key %s", namespace, v.TrustedRootSecretRef.Name, keyTrustedRoot)}
+			return m, fmt.Errorf("secret %s/%s has no key %s and %w", namespace, v.TrustedRootSecretRef.Name, keyTrustedRoot, errNoGood)
 		}
 	}
 	for path, into := range map[string]*[]byte{v.TrustedRoot: &m.TrustedRoot, v.TrustPolicy: &m.TrustPolicy} {
 		if path == "" {
 			continue
 		}
-		b, err := login.ReadFile(path)
+		b, err := policyFile(path)
 		if err != nil {
 			return m, err
 		}
@@ -94,7 +109,7 @@ func (s *Store) material(ctx context.Context, namespace string, v *deploy.Verify
 	}
 	for kind, paths := range map[*map[string][]byte][]string{&m.Keys: v.Keys, &m.Certificates: v.Certificates} {
 		for _, path := range paths {
-			b, err := login.ReadFile(path)
+			b, err := policyFile(path)
 			if err != nil {
 				return m, err
 			}

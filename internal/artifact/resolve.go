@@ -24,23 +24,25 @@ var tagPattern = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 
 // Resolve says which digest a source's reference means now, and by which policy its signatures are to be checked. In the steady state a digest costs no request, a
 // tag one HEAD, and a semver range one list of tags (more than one page where there are more than 1000) and one HEAD of the winner. An answer of the last half
-// interval is shared by sources that ask the same; an interval of 0 always asks. The error is a *deploy.Failure.
+// interval is shared by sources that ask the same; an interval of 0 always asks. The error is a *deploy.Failure; the pin then holds the policy, if that could be read.
 func (s *Store) Resolve(ctx context.Context, src deploy.Source) (deploy.Pin, error) {
 	policy, err := s.policy(ctx, src)
 	if err != nil {
 		return deploy.Pin{}, failure("resolve "+src.Name.String(), err)
 	}
+	var unknown deploy.Pin // all that is known where no answer comes
+	if policy != nil {
+		unknown.Policy = policy.Hash()
+	}
 	o, err := s.origin(src)
 	if err != nil {
-		return deploy.Pin{}, failure("resolve "+src.Name.String(), err)
+		return unknown, failure("resolve "+src.Name.String(), err)
 	}
 	pin, err := s.pin(ctx, src, o)
 	if err != nil {
-		return deploy.Pin{}, failure("resolve "+o.name, err)
+		return unknown, failure("resolve "+o.name, err)
 	}
-	if policy != nil {
-		pin.Policy = policy.Hash()
-	}
+	pin.Policy = unknown.Policy
 	return pin, nil
 }
 
@@ -67,9 +69,29 @@ func (s *Store) pin(ctx context.Context, src deploy.Source, o *origin) (deploy.P
 	if pin, ok := s.answers.young(key, src.Interval/sharedFor); ok {
 		return pin, s.mayFollow(src, ref, pin)
 	}
-	ask := func(ctx context.Context) (deploy.Pin, error) { return s.answer(ctx, src, o, ref, key) }
 	var pin deploy.Pin
 	var err error
+	if len(o.mirrors) > 0 && !s.known(src) {
+		pin, err = s.askAll(ctx, src, o, ref, key)
+	} else {
+		pin, err = s.askURL(ctx, src, o, ref, key)
+	}
+	if err != nil {
+		return deploy.Pin{}, err
+	}
+	return pin, s.mayFollow(src, ref, pin)
+}
+
+// askURL asks the url, together with those who ask the same at the same time, and remembers what it says.
+func (s *Store) askURL(ctx context.Context, src deploy.Source, o *origin, ref deploy.Ref, key string) (pin deploy.Pin, err error) {
+	ask := func(ctx context.Context) (deploy.Pin, error) {
+		asked := time.Now()
+		pin, err := s.ask(ctx, o.place, ref)
+		if err == nil {
+			s.answers.keep(key, pin, asked)
+		}
+		return pin, err
+	}
 	if src.Interval > 0 {
 		pin, err = s.lookups.do(ctx, key, ask)
 	} else { // not even with one that is on its way: it may have left before that happened which the asker wants to see
@@ -78,24 +100,26 @@ func (s *Store) pin(ctx context.Context, src deploy.Source, o *origin) (deploy.P
 	if err != nil {
 		return deploy.Pin{}, hint(err, o.place)
 	}
-	return pin, s.mayFollow(src, ref, pin)
+	return pin, nil
 }
 
-// answer asks the url and remembers what it says. Where it does not say anything, and nothing is on the disk, the mirrors are asked; that is not remembered, for the url
-// is to be asked again the next time.
-func (s *Store) answer(ctx context.Context, src deploy.Source, o *origin, ref deploy.Ref, key string) (deploy.Pin, error) {
-	asked := time.Now()
-	pin, err := s.ask(ctx, o.place, ref)
-	switch {
-	case err == nil:
-		s.answers.keep(key, pin, asked)
-	case passing(err) && len(o.mirrors) > 0 && !s.known(src):
-		err = inTurn(ctx, o.mirrors, func(ctx context.Context, p place) (merr error) {
-			pin, merr = s.ask(ctx, p, ref)
-			return merr
-		})
+// askAll asks the mirrors where the url says nothing. What they say is neither remembered nor shared: the url is to be asked again the next time, and for a source that
+// knows a revision they have no say.
+func (s *Store) askAll(ctx context.Context, src deploy.Source, o *origin, ref deploy.Ref, key string) (deploy.Pin, error) {
+	first, cancel := share(ctx, 1+len(o.mirrors))
+	pin, err := s.askURL(first, src, o, ref, key)
+	cancel()
+	if err == nil || !passing(err) {
+		return pin, err
 	}
-	return pin, err
+	merr := inTurn(ctx, o.mirrors, func(ctx context.Context, p place) (err error) {
+		pin, err = s.ask(ctx, p, ref)
+		return err
+	})
+	if merr != nil {
+		return deploy.Pin{}, fmt.Errorf("%w; the mirrors: %v", err, merr) // the reason is why the url says nothing
+	}
+	return pin, nil
 }
 
 // ask asks one registry, when it is this caller's turn there.

@@ -63,7 +63,9 @@ type Revision struct {
 	Annotations map[string]string
 	// VerifiedBy says what vouched for the digest; empty where nothing was asked for.
 	VerifiedBy string
-	Seen       time.Time
+	// Policy is the hash of what it was verified with, as in a Pin.
+	Policy string
+	Seen   time.Time
 }
 
 // String is how Flux writes a revision: tag@digest, or the digest alone.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -36,6 +37,10 @@ type loop struct {
 	state   deploy.SourceState
 	current deploy.Pin // that was fetched and told
 	quiet   quiet
+
+	// mu guards retired, and is held while something is told.
+	mu      sync.Mutex
+	retired bool // nothing is told any more
 }
 
 func (p *Poller) newLoop(s deploy.Source) *loop {
@@ -48,6 +53,29 @@ func (p *Poller) newLoop(s deploy.Source) *loop {
 		poke:     make(chan struct{}, 1),
 		state:    deploy.SourceState{Name: s.Name, URL: s.Spec.URL, Suspended: s.Spec.Suspend},
 	}
+}
+
+// say tells the listener, unless what there is to tell is of an entry that was dropped.
+func (l *loop) say(tell func(Listener)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.retired {
+		tell(l.listener)
+	}
+}
+
+// retire ends the loop and makes it silent at once.
+func (l *loop) retire() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.retired = true
+	l.cancel()
+}
+
+func (l *loop) isRetired() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.retired
 }
 
 // run polls until the context ends: at once, then as next says.
@@ -132,11 +160,7 @@ func reason(err error) string {
 
 // attempt resolves, and fetches and tells where the digest is news. Asked says that somebody waits for it: no answer is shared with other sources then.
 func (l *loop) attempt(parent context.Context, asked bool) error {
-	timeout := l.source.Timeout
-	if timeout <= 0 {
-		timeout = defaultTimeout
-	}
-	ctx, cancel := context.WithTimeout(parent, timeout)
+	ctx, cancel := context.WithTimeout(parent, l.timeout())
 	defer cancel()
 	err := l.follow(ctx, parent, asked)
 	if err == nil {
@@ -145,7 +169,15 @@ func (l *loop) attempt(parent context.Context, asked bool) error {
 	if l.current.Digest == "" {
 		l.fromCache(parent)
 	}
-	return timedOut(ctx, timeout, err)
+	return timedOut(ctx, l.timeout(), err)
+}
+
+// timeout bounds a poll.
+func (l *loop) timeout() time.Duration {
+	if l.source.Timeout <= 0 {
+		return defaultTimeout
+	}
+	return l.source.Timeout
 }
 
 // follow brings the loop to what the reference means now.
@@ -155,6 +187,9 @@ func (l *loop) follow(ctx, parent context.Context, asked bool) error {
 		if reason(err) == deploy.SourceNoPolicy { // what vouched for the revision is gone
 			l.withdraw(err)
 		}
+		if l.current.Digest != "" && pin.Policy != "" && pin.Policy != l.current.Policy { // a registry that does not answer keeps no key in force
+			return errors.Join(err, l.recheck(parent, pin.Policy))
+		}
 		return err
 	}
 	if pin == l.current {
@@ -162,7 +197,7 @@ func (l *loop) follow(ctx, parent context.Context, asked bool) error {
 	}
 	if l.current.Digest != "" && pin.Policy != l.current.Policy {
 		same := pin.Digest == l.current.Digest
-		if err := l.recheck(ctx, parent, pin.Policy); err != nil && same {
+		if err := l.recheck(parent, pin.Policy); err != nil && same {
 			return err
 		}
 		if pin == l.current { // nothing but the policy had changed
@@ -176,6 +211,7 @@ func (l *loop) follow(ctx, parent context.Context, asked bool) error {
 	if parent.Err() != nil { // the source was changed or removed meanwhile: this is old news
 		return parent.Err()
 	}
+	pin.Policy = rev.Policy // it may have changed between the two calls
 	l.tell(pin, rev)
 	return nil
 }
@@ -208,8 +244,11 @@ func (l *loop) resolve(ctx, parent context.Context, asked bool) (deploy.Pin, err
 	return pin, err
 }
 
-// recheck holds the revision in force against another policy. What does not stand is withdrawn, also where it could not be found out.
-func (l *loop) recheck(ctx, parent context.Context, policy string) error {
+// recheck holds the revision in force against another policy. What does not stand is withdrawn, also where it could not be found out. It has a time of its own: that of
+// the poll may be used up by a registry that does not answer.
+func (l *loop) recheck(parent context.Context, policy string) error {
+	ctx, cancel := context.WithTimeout(parent, l.timeout())
+	defer cancel()
 	pin := l.current
 	pin.Policy = policy
 	rev, err := l.registry.Fetch(ctx, l.source, pin)
@@ -220,7 +259,7 @@ func (l *loop) recheck(ctx, parent context.Context, policy string) error {
 		l.withdraw(err)
 		return err
 	}
-	l.current = pin
+	l.current.Policy = rev.Policy
 	l.state.VerifiedBy = rev.VerifiedBy
 	l.log.Info("revision verified again", zap.String("revision", rev.String()), zap.String("by", rev.VerifiedBy))
 	return nil
@@ -234,11 +273,13 @@ func (l *loop) withdraw(why error) {
 	l.log.Warn("revision withdrawn", zap.String("revision", l.state.Revision), zap.String("reason", reason(why)), zap.Error(why))
 	l.current = deploy.Pin{}
 	l.state.Revision, l.state.Digest, l.state.VerifiedBy, l.state.Annotations, l.state.Cached = "", "", "", nil, false
-	l.listener.Withdrawn(l.source.Name)
+	l.say(func(to Listener) { to.Withdrawn(l.source.Name) })
 }
 
 // fromCache takes the newest revision that is on the disk, if there is one and it is still good.
-func (l *loop) fromCache(ctx context.Context) {
+func (l *loop) fromCache(parent context.Context) {
+	ctx, cancel := context.WithTimeout(parent, l.timeout()) // it may have to ask the cluster for keys
+	defer cancel()
 	pin, rev, err := l.registry.Cached(ctx, l.source)
 	if err != nil {
 		l.log.Debug("nothing on the disk to go on with", zap.Error(err))
@@ -257,7 +298,7 @@ func (l *loop) tell(pin deploy.Pin, rev deploy.Revision) {
 	l.current = pin
 	l.state.Revision, l.state.Digest, l.state.VerifiedBy, l.state.Annotations = rev.String(), rev.Digest, rev.VerifiedBy, rev.Annotations
 	l.log.Info("new revision", zap.String("revision", rev.String()), zap.String("verifiedBy", rev.VerifiedBy), zap.Bool("cached", l.state.Cached))
-	l.listener.Revised(rev)
+	l.say(func(to Listener) { to.Revised(rev) })
 }
 
 // timedOut says how long the source had, for the context's own words do not.
@@ -277,4 +318,4 @@ func (l *loop) ended() bool {
 	}
 }
 
-func (l *loop) publish() { l.listener.SourceState(l.state) }
+func (l *loop) publish() { l.say(func(to Listener) { to.SourceState(l.state) }) }

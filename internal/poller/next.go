@@ -15,6 +15,8 @@ const (
 	// firstBackoff is the wait after the first failure; it doubles with each further one. Both bounds are Flux's.
 	firstBackoff = 750 * time.Millisecond
 	maxBackoff   = 15 * time.Minute
+	// clockBackoff bounds the wait while a certificate begins in the future: a machine that has just booted is about to learn what time it is.
+	clockBackoff = 30 * time.Second
 	// maxRetryAfter bounds how long a registry can make us wait: a wrong header must not switch a source off.
 	maxRetryAfter = time.Hour
 )
@@ -23,7 +25,11 @@ const (
 // err is how the last poll ended, first says whether it was the first of this source, and r in [0, 1) is the jitter's luck.
 func next(s deploy.Source, failures int, err error, first bool, r float64) (wait time.Duration, again bool) {
 	if err != nil {
-		wait = scale(backoff(failures, s.Interval), 1-jitter+2*jitter*r)
+		wait = backoff(failures, s.Interval)
+		if reason(err) == deploy.SourceNotYetValid {
+			wait = min(wait, clockBackoff)
+		}
+		wait = scale(wait, 1-jitter+2*jitter*r)
 		if after, ok := retryAfter(err); ok { // never earlier than asked
 			wait = max(wait, scale(min(after, maxRetryAfter), 1+jitter*r))
 		}

@@ -16,9 +16,10 @@ import (
 // Registry answers for all sources. Its methods return soon after their context ends. An error with a method RetryAfter() (time.Duration, bool) delays the next
 // try by at least that long.
 type Registry interface {
-	// Resolve says which digest a source's reference means now. One cheap request for a tag, none for a digest.
+	// Resolve says which digest a source's reference means now. One cheap request for a tag, none for a digest. With an error, the pin still holds the policy where
+	// that could be read.
 	Resolve(context.Context, deploy.Source) (deploy.Pin, error)
-	// Fetch brings the artifact to disk, verified as the source demands now; what is there already costs no request.
+	// Fetch brings the artifact to disk, verified as the source demands now, which the revision's policy tells; what is there already costs no request.
 	Fetch(context.Context, deploy.Source, deploy.Pin) (deploy.Revision, error)
 	// Cached is the newest revision that a Fetch for an equal source left on the disk, verified as the source demands now. It asks no registry. An error says that
 	// there is none, or that it is not good any more.
@@ -82,6 +83,17 @@ func (p *Poller) Set(sources []deploy.Source) {
 	}
 }
 
+// Drop ends the loop of a source. When it returns, nothing is told of the source any more, until it is among those of a later Set.
+func (p *Poller) Drop(name deploy.Name) {
+	p.mu.Lock()
+	p.sources = slices.DeleteFunc(slices.Clone(p.sources), func(s deploy.Source) bool { return s.Name == name })
+	l := p.loops[name]
+	p.mu.Unlock()
+	if l != nil {
+		l.retire()
+	}
+}
+
 // Poke makes a source be polled now. It reports whether the source is known. A suspended one stays suspended.
 func (p *Poller) Poke(name deploy.Name) bool {
 	p.mu.Lock()
@@ -109,7 +121,7 @@ func (p *Poller) PollOnce(ctx context.Context) error {
 		wg.Go(func() {
 			l := p.newLoop(s)
 			if !s.Spec.Suspend {
-				errs[i] = l.poll(ctx, true)
+				errs[i] = l.poll(ctx, false) // no answer is older than this
 			}
 			l.publish()
 		})
@@ -126,7 +138,7 @@ func (p *Poller) reconcile(ctx context.Context, running *sync.WaitGroup, ending 
 	p.loops = make(map[deploy.Name]*loop, len(p.sources))
 	for _, s := range p.sources {
 		l := old[s.Name]
-		if l != nil && l.source.Hash == s.Hash {
+		if l != nil && l.source.Hash == s.Hash && !l.isRetired() {
 			p.loops[s.Name] = l
 			delete(old, s.Name)
 		}

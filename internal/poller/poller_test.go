@@ -30,6 +30,7 @@ type fake struct {
 	cached   deploy.Pin // on the disk; none where it has no digest
 	// signed holds, by policy, the digests that it accepts; nil accepts all.
 	signed   map[string]string
+	during   string // the policy that Fetch finds, where it is another than that of the pin
 	shared   []bool // of each Resolve: whether the answer may have been shared
 	resolved []time.Time
 	fetched  []string
@@ -58,6 +59,9 @@ func (f *fake) Fetch(_ context.Context, s deploy.Source, pin deploy.Pin) (deploy
 	if f.fetchErr != nil {
 		return deploy.Revision{}, f.fetchErr
 	}
+	if f.during != "" {
+		pin.Policy = f.during
+	}
 	return f.revision(s, pin)
 }
 
@@ -75,7 +79,7 @@ func (f *fake) revision(s deploy.Source, pin deploy.Pin) (deploy.Revision, error
 	if f.signed != nil && f.signed[pin.Policy] != pin.Digest {
 		return deploy.Revision{}, &deploy.Failure{Reason: deploy.SourceUnverified, Err: errors.New("bad signature")}
 	}
-	return deploy.Revision{Source: s.Name, Ref: pin.Ref, Digest: pin.Digest, VerifiedBy: pin.Policy}, nil
+	return deploy.Revision{Source: s.Name, Ref: pin.Ref, Digest: pin.Digest, VerifiedBy: pin.Policy, Policy: pin.Policy}, nil
 }
 
 func (f *fake) set(change func(*fake)) {
