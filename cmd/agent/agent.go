@@ -172,6 +172,7 @@ func (a *agent) adopt(cfg *config.Config) {
 				gone = append(gone, old.Name)
 			}
 			if !stays || !sameArtifact(s, old) {
+				a.poller.Drop(old.Name)       // it may be about to tell what the old entry led to
 				a.scheduler.Unknown(old.Name) // before the poller hears of the new one, whose first revision must stay
 			}
 		}

@@ -21,6 +21,9 @@ type cacheKeeper struct {
 	log   *zap.Logger
 	wake  chan struct{} // capacity 1: the latest news is enough
 
+	// forgetting is held while notes are removed: those of sources that a new config brings must not be among them.
+	forgetting sync.Mutex
+
 	// mu guards sources, those of the config, and held: the revisions of each source in the config, newest first; an empty list for one that has none yet.
 	mu      sync.Mutex
 	held    map[deploy.Name][]deploy.Revision
@@ -33,6 +36,8 @@ func newCacheKeeper(store *artifact.Store, log *zap.Logger) *cacheKeeper {
 
 // set says which sources there are. The map is not changed afterwards.
 func (k *cacheKeeper) set(sources map[deploy.Name]deploy.Source) {
+	k.forgetting.Lock()
+	defer k.forgetting.Unlock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	before := k.held
@@ -82,6 +87,8 @@ func (k *cacheKeeper) needed() (keep []deploy.Revision, complete bool) {
 
 // forget removes what was noted of sources that are not in the config any more.
 func (k *cacheKeeper) forget() error {
+	k.forgetting.Lock()
+	defer k.forgetting.Unlock()
 	k.mu.Lock()
 	sources := slices.Collect(maps.Values(k.sources))
 	k.mu.Unlock()

@@ -24,6 +24,9 @@ var fromCache = metav1.GetOptions{ResourceVersion: "0"}
 // Secret is the data of a Secret.
 func (s secrets) Secret(ctx context.Context, namespace, name string) (map[string][]byte, error) {
 	secret, err := s.client.CoreV1().Secrets(namespace).Get(ctx, name, fromCache)
+	if apierrors.IsNotFound(err) { // a server that has just started may not have heard of it: what is gone withdraws revisions
+		secret, err = s.client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+	}
 	if err != nil {
 		return nil, named("secret", namespace, name, err)
 	}
@@ -33,6 +36,9 @@ func (s secrets) Secret(ctx context.Context, namespace, name string) (map[string
 // PullSecrets are the names of a service account's imagePullSecrets.
 func (s secrets) PullSecrets(ctx context.Context, namespace, serviceAccount string) ([]string, error) {
 	account, err := s.client.CoreV1().ServiceAccounts(namespace).Get(ctx, serviceAccount, fromCache)
+	if apierrors.IsNotFound(err) { // as above
+		account, err = s.client.CoreV1().ServiceAccounts(namespace).Get(ctx, serviceAccount, metav1.GetOptions{})
+	}
 	if err != nil {
 		return nil, named("service account", namespace, serviceAccount, err)
 	}
@@ -49,7 +55,7 @@ func pullSecretNames(a *corev1.ServiceAccount) []string {
 
 // named says which object an error is about, and lets one that is not there be told from one that cannot be read just now.
 func named(kind, namespace, name string, err error) error {
-	if apierrors.IsNotFound(err) {
+	if apierrors.IsNotFound(err) && !apierrors.IsUnexpectedServerError(err) { // a proxy's 404 is no word of the API server
 		return fmt.Errorf("%s %s/%s %w", kind, namespace, name, errAbsent)
 	}
 	return fmt.Errorf("read %s %s/%s: %w", kind, namespace, name, err)
