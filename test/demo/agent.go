@@ -23,17 +23,24 @@ type demo struct {
 	options
 	dir, kubeconfig string
 	registry        *testenv.Registry
+	signer          *signer
+	unsigned        string // digest of what waits for a signature
 	client          kubernetes.Interface
 
 	agentProcess *exec.Cmd
 	agentDone    chan error
 }
 
-func (d *demo) publishFirst() {
-	say("publishing manifests/podinfo:latest (%s) and charts/podinfo:%s", firstImage, firstChart)
-	publishManifests(d.registry, firstImage, true)
+func (d *demo) publishFirst() (err error) {
+	if d.signer, err = newSigner(d.publicKey()); err != nil {
+		return err
+	}
+	say("publishing manifests/podinfo:latest (%s), signed, and charts/podinfo:%s", firstImage, firstChart)
 	publishChart(d.registry, firstChart)
+	return d.publishManifests(firstImage, true)
 }
+
+func (d *demo) publicKey() string { return filepath.Join(d.dir, "cosign.pub") }
 
 func (d *demo) socket() string  { return filepath.Join(d.dir, "towline.sock") }
 func (d *demo) logFile() string { return filepath.Join(d.dir, "towline.log") }
@@ -41,7 +48,7 @@ func (d *demo) logFile() string { return filepath.Join(d.dir, "towline.log") }
 // startAgent runs the agent as a user would, with its log in a file.
 func (d *demo) startAgent(ctx context.Context) error {
 	config := filepath.Join(d.dir, "config.yaml")
-	if err := os.WriteFile(config, []byte(agentConfig(d.registry.Host())), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(agentConfig(d.registry.Host(), d.publicKey())), 0o600); err != nil {
 		return err
 	}
 	log, err := os.Create(d.logFile())

@@ -78,7 +78,9 @@ func run(ctx context.Context, o options) (err error) {
 	defer registry.Close()
 	d := &demo{options: o, dir: dir, registry: registry, client: client, kubeconfig: kubeconfig}
 	say("local registry on %s", registry.Host())
-	d.publishFirst()
+	if err := d.publishFirst(); err != nil {
+		return err
+	}
 	if err := d.startAgent(ctx); err != nil {
 		return err
 	}

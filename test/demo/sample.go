@@ -17,6 +17,7 @@ const (
 	chartRepo     = "charts/podinfo"
 	firstImage    = "6.9.0"
 	secondImage   = "6.9.1"
+	thirdImage    = "6.9.2" // nobody signs it at first
 	firstChart    = "6.9.0"
 	secondChart   = "6.10.0"
 )
@@ -42,14 +43,14 @@ func files(folder string) map[string]string {
 	return out
 }
 
-// publishManifests pushes the sample's manifests with the given image tag as tag latest, with or without the banner.
-func publishManifests(r *testenv.Registry, image string, banner bool) {
+// pushManifests pushes the sample's manifests with the given image tag, with or without the banner, under a tag, and returns their digest.
+func pushManifests(r *testenv.Registry, tag, image string, banner bool) string {
 	m := files("manifests")
 	m["deployment.yaml"] = strings.ReplaceAll(m["deployment.yaml"], "podinfo:"+firstImage, "podinfo:"+image)
 	if !banner {
 		delete(m, bannerFile)
 	}
-	r.PushFiles(manifestsRepo, "latest", m, map[string]string{
+	return r.PushFiles(manifestsRepo, tag, m, map[string]string{
 		"org.opencontainers.image.revision": image,
 		"org.opencontainers.image.source":   "https://github.com/stefanprodan/podinfo",
 	})
@@ -60,11 +61,21 @@ func publishChart(r *testenv.Registry, version string) {
 	r.PushChart(chartRepo, version, testenv.Chart("podinfo", version, files("chart")))
 }
 
-// agentConfig is the config for a registry at host.
-func agentConfig(host string) string {
+// publishManifests pushes, signs, and only then moves the tag that the agent follows: it never sees an artifact without its signature.
+func (d *demo) publishManifests(image string, banner bool) error {
+	digest := pushManifests(d.registry, image, image, banner)
+	if err := d.signer.sign(d.registry, manifestsRepo, digest); err != nil {
+		return err
+	}
+	d.registry.Tag(manifestsRepo, image, "latest")
+	return nil
+}
+
+// agentConfig is the config for a registry at host, and for signatures of a key.
+func agentConfig(host, key string) string {
 	b, err := sample.ReadFile("sample/config.yaml")
 	if err != nil {
 		panic(err) // compiled in
 	}
-	return strings.ReplaceAll(string(b), "REGISTRY", host)
+	return strings.NewReplacer("REGISTRY", host, "PUBLIC-KEY", key).Replace(string(b))
 }

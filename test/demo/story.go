@@ -3,41 +3,55 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/towline/towline/internal/deploy"
 )
 
-// story is what --exit plays: install, publish a second version, prune, upgrade the chart by semver.
+// story is what --exit plays: install, publish a second version, prune, upgrade the chart by semver, repair, refuse what nobody signed.
 func (d *demo) story(ctx context.Context) error {
 	steps := []struct {
 		title string
-		do    func()
+		do    func() error
 		see   []expectation
 	}{
-		{"the first versions are rolled out", func() {}, []expectation{
+		{"the first versions are rolled out", func() error { return nil }, []expectation{
 			{"manifests on tag latest: Deployment default/podinfo runs " + firstImage, d.runs("default", firstImage, 1)},
 			{"ConfigMap default/podinfo-banner is there", d.banner(true)},
 			{"chart by semver \">=6.9.0\": Deployment podinfo/podinfo runs " + firstChart + " with the 2 replicas of its values", d.runs("podinfo", firstChart, 2)},
 		}},
-		{"pushing tag latest again, with image " + secondImage + " and without the banner", func() { publishManifests(d.registry, secondImage, false) }, []expectation{
+		{"pushing tag latest again, with image " + secondImage + " and without the banner", func() error { return d.publishManifests(secondImage, false) }, []expectation{
 			{"the change is rolled out: Deployment default/podinfo runs " + secondImage, d.runs("default", secondImage, 1)},
 			{"the dropped ConfigMap is pruned", d.banner(false)},
 		}},
-		{"publishing chart " + secondChart, func() { publishChart(d.registry, secondChart) }, []expectation{
+		{"publishing chart " + secondChart, func() error { publishChart(d.registry, secondChart); return nil }, []expectation{
 			{"the release is upgraded by itself: Deployment podinfo/podinfo runs " + secondChart, d.runs("podinfo", secondChart, 2)},
 		}},
-		{"deleting the Deployment default/podinfo behind the agent's back", func() { d.deleteDeployment(ctx) }, []expectation{
+		{"deleting the Deployment default/podinfo behind the agent's back", func() error { return d.deleteDeployment(ctx) }, []expectation{
 			{"it is back", d.runs("default", secondImage, 1)},
+		}},
+		{"pushing tag latest with image " + thirdImage + ", which nobody has signed", d.pushUnsigned, []expectation{
+			{"the source says SignatureMissing", d.refused},
+			{"what was signed goes on running: " + secondImage, d.runs("default", secondImage, 1)},
+		}},
+		{"signing it", d.signThird, []expectation{
+			{"now it is rolled out: Deployment default/podinfo runs " + thirdImage, d.runs("default", thirdImage, 1)},
 		}},
 	}
 	for _, step := range steps {
 		fmt.Println()
 		say("%s", step.title)
-		step.do()
+		if err := step.do(); err != nil {
+			return err
+		}
 		for _, e := range step.see {
 			if err := d.await(ctx, e.what, e.check); err != nil {
 				return err
@@ -91,10 +105,39 @@ func (d *demo) banner(there bool) func(context.Context) error {
 	}
 }
 
-func (d *demo) deleteDeployment(ctx context.Context) {
-	if err := d.client.AppsV1().Deployments("default").Delete(ctx, "podinfo", metav1.DeleteOptions{}); err != nil {
-		say("delete: %v", err)
+func (d *demo) deleteDeployment(ctx context.Context) error {
+	return d.client.AppsV1().Deployments("default").Delete(ctx, "podinfo", metav1.DeleteOptions{})
+}
+
+// pushUnsigned is what somebody does who may write to the registry and has no key.
+func (d *demo) pushUnsigned() error {
+	d.unsigned = pushManifests(d.registry, "latest", thirdImage, false)
+	return nil
+}
+
+func (d *demo) signThird() error {
+	if d.unsigned == "" {
+		return errors.New("there is nothing to sign: 5 publishes it")
 	}
+	return d.signer.sign(d.registry, manifestsRepo, d.unsigned)
+}
+
+// refused expects the agent to say that there is no signature.
+func (d *demo) refused(ctx context.Context) error {
+	out, err := exec.CommandContext(ctx, d.agent, "status", "-o", "json", "--socket", d.socket()).Output() //nolint:gosec // the binary is the demo's own
+	if err != nil {
+		return fmt.Errorf("towline status: %w", err)
+	}
+	var status struct{ Sources []deploy.SourceState }
+	if err := json.Unmarshal(out, &status); err != nil {
+		return err
+	}
+	for _, s := range status.Sources {
+		if s.Reason == deploy.SourceUnsigned {
+			return nil
+		}
+	}
+	return errors.New("no source says that a signature is missing")
 }
 
 // ready asks the agent itself.
@@ -144,7 +187,9 @@ func (d *demo) interact(ctx context.Context) error {
 func (d *demo) choose(ctx context.Context, choice string) error {
 	switch choice {
 	case "1":
-		publishManifests(d.registry, secondImage, false)
+		if err := d.publishManifests(secondImage, false); err != nil {
+			return err
+		}
 		return d.await(ctx, "rolled out "+secondImage+" and pruned the banner", func(ctx context.Context) error {
 			if err := d.runs("default", secondImage, 1)(ctx); err != nil {
 				return err
@@ -155,15 +200,31 @@ func (d *demo) choose(ctx context.Context, choice string) error {
 		publishChart(d.registry, secondChart)
 		return d.await(ctx, "upgraded the release to "+secondChart, d.runs("podinfo", secondChart, 2))
 	case "3":
-		d.deleteDeployment(ctx)
+		if err := d.deleteDeployment(ctx); err != nil {
+			return err
+		}
 		return d.await(ctx, "the Deployment is back", func(ctx context.Context) error {
 			_, err := d.client.AppsV1().Deployments("default").Get(ctx, "podinfo", metav1.GetOptions{})
 			return err
 		})
 	case "4":
-		d.registry.PushFiles(manifestsRepo, "latest", map[string]string{"broken.yaml": "kind: Deployment\nmetadata: {name: broken}\n"}, nil)
+		digest := d.registry.PushFiles(manifestsRepo, "broken", map[string]string{"broken.yaml": "kind: Deployment\nmetadata: {name: broken}\n"}, nil)
+		if err := d.signer.sign(d.registry, manifestsRepo, digest); err != nil {
+			return err
+		}
+		d.registry.Tag(manifestsRepo, "broken", "latest")
 		say("published manifests that do not build: nothing changes in the cluster, and status says why (1 publishes good ones again)")
 		return nil
+	case "5":
+		if err := d.pushUnsigned(); err != nil {
+			return err
+		}
+		return d.await(ctx, "refused: the source says SignatureMissing, and what runs stays (6 signs it)", d.refused)
+	case "6":
+		if err := d.signThird(); err != nil {
+			return err
+		}
+		return d.await(ctx, "rolled out "+thirdImage, d.runs("default", thirdImage, 1))
 	case "s":
 		return d.towline(ctx, "status")
 	case "e":
@@ -185,6 +246,8 @@ func (d *demo) help() {
         2  publish chart %s: the release is upgraded by semver
         3  delete the Deployment behind the agent's back
         4  publish manifests that do not build
+        5  publish manifests that nobody signed
+        6  sign them
         s  towline status      e  towline explain kustomization/podinfo
         h  this help           q  end everything
 

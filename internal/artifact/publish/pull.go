@@ -182,7 +182,11 @@ func merge(from, to *os.Root, staging string, force bool) (files int, err error)
 func inTheWay(to *os.Root, e entry) error {
 	there, err := to.Lstat(e.name)
 	switch {
-	case err != nil || there.IsDir() == e.dir: // what cannot be looked at is told of by who looks next
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read the output folder: %w", err)
+	case there.IsDir() == e.dir:
 		return nil
 	case e.dir:
 		return fmt.Errorf("%q is a folder in the artifact and a file in the output folder: move it away; nothing was changed", e.name)
