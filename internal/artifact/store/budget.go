@@ -53,7 +53,11 @@ func victims(all []stored, budget int64) (gone []stored, rest int64) {
 
 // Prune removes what cannot be used any more and then the least recently used entries, until the rest is within the budget (Limits.Cache). The kept folders
 // (Entry.Dir) stay in any case, and so does what was used within PruneGrace. It returns how many it removed. Put spares the kept folders too, until the next Prune.
+// It claims the folder.
 func (c *Cache) Prune(keep []string) (int, error) {
+	if err := c.Claim(); err != nil {
+		return 0, err
+	}
 	kept := map[string]bool{}
 	for _, dir := range keep {
 		kept[filepath.Base(filepath.Dir(dir))] = true

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/towline/towline/internal/crashpoint"
 )
 
 const (
@@ -36,6 +38,8 @@ type Cache struct {
 
 	// mu guards what is below.
 	mu sync.Mutex
+	// claim is the folder, locked; nil where it is not claimed.
+	claim *os.File
 	// used says when an entry was last handed out by this process. Such an entry was checked, and stays where it is.
 	used map[string]time.Time
 	// kept are the entries that the last Prune was told to keep; nil before the first.
@@ -112,7 +116,11 @@ func (c *Cache) Get(name string) (*Entry, *Damage, error) {
 		return nil, nil, fmt.Errorf("read the artifact cache: %w", err)
 	}
 	damage := &Damage{Entry: name, Err: err}
-	if e != nil && e.repairable() {
+	repairable, err := e.repairable()
+	if err != nil {
+		return nil, damage, fmt.Errorf("read the artifact cache: %w", err)
+	}
+	if repairable {
 		fresh, err := c.repair(e)
 		switch {
 		case err == nil:
@@ -141,6 +149,7 @@ func (c *Cache) remove(name string) error {
 	if err != nil {
 		return fmt.Errorf("remove from the artifact cache: %w", err)
 	}
+	crashpoint.At("store.removing")
 	_ = os.RemoveAll(away) // what stays is removed by the next clean
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -72,12 +71,16 @@ var errDamaged = errors.New("damaged")
 // readEntry reads an entry without looking into its tree. The error is fs.ErrNotExist where there is none, errDamaged where it cannot be used as it is; with the
 // latter there is an entry as long as its metadata is sound.
 func readEntry(dir string) (*Entry, error) {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("%w: it is no folder", errDamaged)
+	}
 	raw, err := readSealed(filepath.Join(dir, metaFile), maxMeta)
 	if err != nil {
-		if info, serr := os.Lstat(dir); serr == nil && (errors.Is(err, fs.ErrNotExist) || !info.IsDir()) {
-			return nil, fmt.Errorf("%w: it has no %s", errDamaged, metaFile)
-		}
-		return nil, err
+		return nil, broken(err)
 	}
 	e := &Entry{Dir: filepath.Join(dir, treeDir)}
 	if err := json.Unmarshal(raw, &e.Meta); err != nil {
@@ -86,8 +89,11 @@ func readEntry(dir string) (*Entry, error) {
 	if err := e.valid(); err != nil {
 		return nil, fmt.Errorf("%w: %w", errDamaged, err)
 	}
-	if info, err := os.Lstat(e.Dir); err != nil || !info.IsDir() {
-		return e, fmt.Errorf("%w: the unpacked files are missing", errDamaged)
+	if info, err = os.Lstat(e.Dir); err != nil {
+		return e, broken(err)
+	}
+	if !info.IsDir() {
+		return e, fmt.Errorf("%w: the unpacked files are no folder", errDamaged)
 	}
 	return e, nil
 }
@@ -114,12 +120,12 @@ func (e *Entry) check() error {
 	}
 	root, err := os.OpenRoot(e.Dir)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errDamaged, err)
+		return broken(err)
 	}
 	defer func() { _ = root.Close() }() // only read
 	got, _, err := treeHash(root)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errDamaged, err)
+		return broken(err)
 	}
 	if got != e.Tree {
 		return fmt.Errorf("%w: the unpacked files have changed", errDamaged)
@@ -146,9 +152,9 @@ func fileIs(path, digest string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errDamaged, err)
 	}
-	f, err := os.Open(path)
+	f, err := openFile(path)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errDamaged, err)
+		return broken(err)
 	}
 	defer func() { _ = f.Close() }() // only read
 	sum, err := v1.Hasher(want.Algorithm)
@@ -156,7 +162,7 @@ func fileIs(path, digest string) error {
 		return fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	if _, err := io.Copy(sum, f); err != nil {
-		return fmt.Errorf("%w: %w", errDamaged, err)
+		return broken(err)
 	}
 	if fmt.Sprintf("%x", sum.Sum(nil)) != want.Hex {
 		return fmt.Errorf("%w: %s does not have its digest any more", errDamaged, filepath.Base(path))

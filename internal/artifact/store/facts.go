@@ -49,8 +49,11 @@ func (c *Cache) Recall(key string) ([]byte, error) {
 	return value, nil
 }
 
-// Forget removes all facts but those with the keys to keep.
+// Forget removes all facts but those with the keys to keep. It claims the folder.
 func (c *Cache) Forget(keep []string) error {
+	if err := c.Claim(); err != nil {
+		return err
+	}
 	kept := map[string]bool{}
 	for _, key := range keep {
 		kept[key] = true

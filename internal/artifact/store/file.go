@@ -36,6 +36,23 @@ func writeFile(path string, content []byte) error {
 	})
 }
 
+// openFile opens a regular file for reading. A link is not followed, and a pipe or a device, which may never end, is not read.
+func openFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%w: %s is no file", errDamaged, filepath.Base(path))
+	}
+	if err != nil {
+		_ = f.Close() // nothing was read
+		return nil, err
+	}
+	return f, nil
+}
+
 // syncPath makes a file or a folder's names durable.
 func syncPath(path string) error {
 	f, err := os.Open(path)
@@ -93,4 +110,21 @@ func ofSystem(err error) bool {
 		return false
 	}
 	return true
+}
+
+// broken blames an entry for what reading it gave, unless the process or the system could not look at all, as without file handles or memory: then it may be sound, and
+// is not to be thrown away.
+func broken(err error) error {
+	if errors.Is(err, errDamaged) {
+		return err
+	}
+	for _, ofDisk := range []error{fs.ErrNotExist, syscall.EIO, syscall.EBADMSG, syscall.EUCLEAN} {
+		if errors.Is(err, ofDisk) {
+			return fmt.Errorf("%w: %w", errDamaged, err)
+		}
+	}
+	if ofSystem(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errDamaged, err)
 }

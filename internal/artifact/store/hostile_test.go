@@ -236,11 +236,11 @@ func folders(n int) []byte {
 	return b.Bytes()
 }
 
-// deepFolders is n files, each below sixty folders of its own.
+// deepFolders is n files, each below thirty folders of its own.
 func deepFolders(n int) []byte {
 	var b bytes.Buffer
 	for i := range n {
-		b.Write(extended('x', fmt.Sprintf("path=%d/%sf", i, strings.Repeat("d/", 60))))
+		b.Write(extended('x', fmt.Sprintf("path=%d/%sf", i, strings.Repeat("d/", 29))))
 		b.Write(header("f", tar.TypeReg, 0))
 	}
 	return b.Bytes()

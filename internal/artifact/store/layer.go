@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -26,7 +25,7 @@ const (
 
 // blobFile puts a layer that is on disk into the tree.
 func (u *unpacker) blobFile(path string, l v1.Descriptor) error {
-	f, err := os.Open(path)
+	f, err := openFile(path)
 	if err != nil {
 		return fmt.Errorf("read the artifact cache: %w", err)
 	}

@@ -21,7 +21,7 @@ const (
 	defaultCompressed = 64 << 20
 	defaultUnpacked   = 256 << 20
 	defaultFiles      = 20_000
-	defaultDepth      = 64
+	defaultDepth      = 32
 	defaultCache      = 1 << 30
 )
 

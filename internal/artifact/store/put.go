@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/towline/towline/internal/crashpoint"
 )
 
 // Item is what is put into the cache.
@@ -115,9 +117,11 @@ func (c *Cache) write(tmp string, item Item) (*Entry, error) {
 			return nil, err
 		}
 	}
+	crashpoint.At("store.pulled")
 	if err := e.fill(e.Dir, c.limits); err != nil {
 		return nil, err
 	}
+	crashpoint.At("store.unpacked")
 	if err := writeFile(filepath.Join(tmp, manifestFile), item.Manifest); err != nil {
 		return nil, err
 	}
@@ -155,9 +159,11 @@ func (c *Cache) publish(tmp, name string, e *Entry, evidence []byte) (*Entry, er
 	if err := c.remove(name); err != nil {
 		return nil, err
 	}
+	crashpoint.At("store.before-entry")
 	if err := os.Rename(tmp, dir); err != nil {
 		return nil, fmt.Errorf("write the artifact cache: %w", err)
 	}
+	crashpoint.At("store.entry")
 	if err := syncPath(c.dir); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/towline/towline/internal/artifact/ignore"
+	"github.com/towline/towline/internal/crashpoint"
 )
 
 // fill makes a tree from the blobs, in a folder that is made for it, trims it, and notes its hash and the entry's size. The folder of a copied layer is there.
@@ -57,8 +58,17 @@ func (e *Entry) unpack(root *os.Root, limits Limits) error {
 	return u.makeLinks()
 }
 
-// repairable is an entry whose tree can be made again from its blobs.
-func (e *Entry) repairable() bool { return e.File == "" && e.checkBlobs() == nil }
+// repairable is an entry whose tree can be made again from its blobs; nil is none. The error says that they could not be looked at.
+func (e *Entry) repairable() (bool, error) {
+	if e == nil || e.File != "" {
+		return false, nil
+	}
+	err := e.checkBlobs()
+	if errors.Is(err, errDamaged) {
+		return false, nil
+	}
+	return err == nil, err
+}
 
 // repair makes the tree of an entry again, in its place: whenever the power is cut, the blobs are there, and the tree is the right one, or is found to be missing or
 // damaged. The caller holds the entry's lock.
@@ -72,6 +82,7 @@ func (c *Cache) repair(e *Entry) (*Entry, error) {
 	if err := os.Rename(e.Dir, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("repair an artifact in the cache: %w", err)
 	}
+	crashpoint.At("store.repairing")
 	if err := os.RemoveAll(old); err != nil { // its room is needed
 		return nil, fmt.Errorf("repair an artifact in the cache: %w", err)
 	}
@@ -82,6 +93,7 @@ func (c *Cache) repair(e *Entry) (*Entry, error) {
 	if err := os.Rename(filepath.Join(tmp, treeDir), e.Dir); err != nil {
 		return nil, fmt.Errorf("repair an artifact in the cache: %w", err)
 	}
+	crashpoint.At("store.repaired")
 	if fresh.Tree != e.Tree || fresh.Size != e.Size { // this version unpacks or trims in another way
 		meta, err := fresh.sealed()
 		if err != nil {

@@ -9,6 +9,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
+
+	"github.com/towline/towline/internal/crashpoint"
 )
 
 // The most that a file with a digest of its own may hold, in bytes: what is read whole into memory is bounded.
@@ -53,14 +56,14 @@ func unseal(raw []byte) ([]byte, error) {
 
 // readSealed reads a file that seal made. The error is errDamaged where it holds something else, and else what the system says.
 func readSealed(path string, limit int) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := openFile(path)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, fmt.Errorf("%w: %s is no file", errDamaged, filepath.Base(path))
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // only read
-	if info, err := f.Stat(); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: %s is no file", errDamaged, filepath.Base(path))
-	}
 	raw, err := io.ReadAll(io.LimitReader(f, int64(sealLen+limit+1)))
 	if err != nil {
 		return nil, err
@@ -93,9 +96,11 @@ func (c *Cache) replaceSealed(path string, content []byte, limit int) error {
 	if err := writeFile(fresh, sealed); err != nil {
 		return c.explain(err)
 	}
+	crashpoint.At("store.before-note")
 	if err := os.Rename(fresh, path); err != nil {
 		return c.explain(fmt.Errorf("write the artifact cache: %w", err))
 	}
+	crashpoint.At("store.note")
 	return c.explain(syncPath(filepath.Dir(path)))
 }
 

@@ -64,7 +64,7 @@ func (c *Cache) clean() error {
 
 // lockDir takes the lock on a folder, which ends with the process at the latest. It fails where the folder was removed before it was locked.
 func lockDir(dir string) (*os.File, error) {
-	f, err := os.Open(dir)
+	f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

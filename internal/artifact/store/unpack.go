@@ -248,14 +248,45 @@ func (u *unpacker) folder(name string) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	if err := u.folder(path.Dir(name)); err != nil {
-		return err
-	}
-	if err := u.count(); err != nil {
+	if err := u.descend(name); err != nil {
 		return err
 	}
 	u.folderThere = name
-	return u.root.Mkdir(name, modeDir)
+	return nil
+}
+
+// descend makes a folder and those that it is in, from the top down and each from the one above it: from the root, a deep path would cost the square of its depth.
+func (u *unpacker) descend(name string) error {
+	at, err := u.root.OpenRoot(".")
+	for part := range strings.SplitSeq(name, "/") {
+		if err != nil {
+			return err
+		}
+		if err = at.Mkdir(part, modeDir); err == nil {
+			err = u.count()
+		} else if errors.Is(err, fs.ErrExist) {
+			err = isFolder(at, part)
+		}
+		var below *os.Root
+		if err == nil {
+			below, err = at.OpenRoot(part)
+		}
+		_ = at.Close() // nothing is written through it
+		at = below
+	}
+	if err == nil {
+		_ = at.Close()
+	}
+	return err
+}
+
+// isFolder refuses to go on through a link.
+func isFolder(at *os.Root, name string) error {
+	info, err := at.Lstat(name)
+	if err == nil && !info.IsDir() {
+		return fmt.Errorf("%.200q is no folder", name)
+	}
+	return err
 }
 
 // file writes a file of a size, which must be all there.
