@@ -10,8 +10,10 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	pbbundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	"github.com/sigstore/sigstore-go/pkg/bundle"
 	sigstore "github.com/sigstore/sigstore-go/pkg/verify"
+	"google.golang.org/protobuf/encoding/protojson"
 )
 
 // What Cosign 3 writes.
@@ -114,8 +116,14 @@ func parseBundle(raw []byte) (b *bundle.Bundle, err error) {
 			b, err = nil, bad("it cannot be read: %v", p)
 		}
 	}()
-	b = &bundle.Bundle{}
-	if err := b.UnmarshalJSON(raw); err != nil {
+	pb := &pbbundle.Bundle{}
+	if err := protojson.Unmarshal(raw, pb); err != nil {
+		return nil, bad("it is no bundle: %v", err)
+	}
+	if err := withinLimits(pb); err != nil {
+		return nil, err
+	}
+	if b, err = bundle.NewBundle(pb); err != nil {
 		return nil, bad("it is no bundle: %v", err)
 	}
 	return b, nil

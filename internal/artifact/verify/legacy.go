@@ -229,12 +229,16 @@ func legacyBundle(a map[string]string, payload []byte, vm *pbbundle.Verification
 		return nil, errors.New("its annotation has no signature in base64")
 	}
 	sum := sha256.Sum256(payload)
-	return bundle.NewBundle(&pbbundle.Bundle{
+	b := &pbbundle.Bundle{
 		MediaType:            mediaBundleOfLegacy,
 		VerificationMaterial: vm,
 		Content: &pbbundle.Bundle_MessageSignature{MessageSignature: &pbcommon.MessageSignature{
 			MessageDigest: &pbcommon.HashOutput{Algorithm: pbcommon.HashAlgorithm_SHA2_256, Digest: sum[:]},
 			Signature:     sig,
 		}},
-	})
+	}
+	if err := withinLimits(b); err != nil {
+		return nil, err
+	}
+	return bundle.NewBundle(b)
 }

@@ -185,6 +185,9 @@ func readEnvelope(ctx context.Context, r *reader, d v1.Descriptor) (envelope, er
 	if raw, err = r.blob(ctx, layers[0]); err != nil {
 		return envelope{}, err
 	}
+	if len(raw) > maxEnvelope {
+		return envelope{}, bad("it has %d bytes: at most %d are looked at", len(raw), maxEnvelope)
+	}
 	return envelope{mediaType: string(layers[0].MediaType), raw: raw}, nil
 }
 
