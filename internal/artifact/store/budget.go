@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -192,11 +193,12 @@ func (c *Cache) list() ([]stored, error) {
 		return nil, err
 	}
 	var all []stored
+	seen := map[string]looked{}
 	for _, d := range dirs {
 		if !entryName.MatchString(d.Name()) {
 			continue
 		}
-		s, err := c.look(d.Name())
+		s, l, err := c.look(d.Name())
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed meanwhile
 		}
@@ -204,15 +206,26 @@ func (c *Cache) list() ([]stored, error) {
 			return nil, err
 		}
 		all = append(all, s)
+		seen[s.name] = l
 	}
+	c.mu.Lock()
+	c.looked = seen
+	c.mu.Unlock()
 	return all, nil
 }
 
-func (c *Cache) look(name string) (stored, error) {
-	dir := filepath.Join(c.dir, name)
-	info, err := os.Lstat(dir)
+// looked is what was found in an entry whose folder has not changed since: everything in it is changed by renaming.
+type looked struct {
+	inode   uint64
+	changed syscall.Timespec
+	size    int64
+	useless bool
+}
+
+func (c *Cache) look(name string) (stored, looked, error) {
+	info, err := os.Lstat(filepath.Join(c.dir, name))
 	if err != nil {
-		return stored{}, err
+		return stored{}, looked{}, err
 	}
 	s := stored{name: name, last: info.ModTime()}
 	s.stay = c.mustStay(name, s.last)
@@ -220,24 +233,37 @@ func (c *Cache) look(name string) (stored, error) {
 	if used, ok := c.used[name]; ok && used.After(s.last) {
 		s.last = used
 	}
+	before := c.looked[name]
 	c.mu.Unlock()
+	l := looked{}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		l.inode, l.changed = sys.Ino, sys.Ctim
+	}
+	if l.inode != 0 && l.inode == before.inode && l.changed == before.changed {
+		l = before
+	} else if l.size, l.useless, err = measure(filepath.Join(c.dir, name)); err != nil {
+		return stored{}, looked{}, err
+	}
+	s.size, s.useless = l.size, l.useless
+	return s, l, nil
+}
+
+// measure is what an entry takes on disk, and whether nothing can be done with it.
+func measure(dir string) (size int64, useless bool, err error) {
 	e, err := readEntry(dir)
 	if e == nil {
-		useless := errors.Is(err, errDamaged)
-		if s.size, err = walkedSize(dir); err != nil {
-			return stored{}, err
-		}
-		s.useless = useless
-		return s, nil
+		useless = errors.Is(err, errDamaged)
+		size, err = walkedSize(dir)
+		return size, useless, err
 	}
 	if err != nil && !errors.Is(err, errDamaged) { // a damaged tree may be repaired when it is needed
-		return stored{}, err
+		return 0, false, err
 	}
-	s.size = e.Size
+	size = e.Size
 	if info, err := os.Lstat(e.path(evidenceFile)); err == nil {
-		s.size += onDisk(info.Size())
+		size += onDisk(info.Size())
 	}
-	return s, nil
+	return size, false, nil
 }
 
 // walkedSize is what a folder takes on disk, as Meta.Size counts it. Links are not followed.

@@ -38,6 +38,8 @@ type Cache struct {
 
 	// mu guards what is below.
 	mu sync.Mutex
+	// looked is what list found, so that a poll of a thousand sources does not read the metadata of all entries a thousand times.
+	looked map[string]looked
 	// claim is the folder, locked; nil where it is not claimed.
 	claim *os.File
 	// used says when an entry was last handed out by this process. Such an entry was checked, and stays where it is.
