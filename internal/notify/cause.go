@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
@@ -56,7 +57,7 @@ func cause(err error) (string, bool) {
 		return "the certificate is expired or not valid yet, or this machine's clock is wrong", true
 	case errors.As(err, &invalid):
 		return "the certificate is not valid", true
-	case errors.As(err, &record):
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return "no TLS there", true
 	case errors.As(err, &alert):
 		return "the TLS handshake was refused", true

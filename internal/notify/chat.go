@@ -25,7 +25,7 @@ const chatTimeout = 30 * time.Second
 type chat struct {
 	account  account
 	instance string
-	hanging  chan error // of the message that has not come back; nil: none
+	hanging  <-chan struct{} // closed when the message that was left alone has come back; nil: there is none
 }
 
 func (c *chat) send(ctx context.Context, e deploy.Event) error {
@@ -40,7 +40,7 @@ func (c *chat) post(ctx context.Context, e deploy.Event) error {
 	if c.hanging != nil {
 		select {
 		case <-c.hanging:
-			c.hanging = nil // how it ended is of no interest: it was counted as failed
+			c.hanging = nil // how it ended is of no interest: it counts as failed
 		default:
 			return unreached{errors.New("an earlier message is still on its way: the service does not answer")}
 		}
@@ -53,21 +53,25 @@ func (c *chat) post(ctx context.Context, e deploy.Event) error {
 	if !ok {
 		return errors.New("the address of the sink is not a service URL of shoutrrr, such as slack://…")
 	}
-	text, answer := compose(e, c.account.sink.Spec, c.instance), make(chan error, 1)
-	go func() { answer <- shout(address, text) }()
+	text, back := compose(e, c.account.sink.Spec, c.instance), make(chan struct{})
+	var answer error // before back is closed it is the goroutine's
+	go func() {
+		defer close(back)
+		answer = shout(address, text)
+	}()
 	timer := time.NewTimer(chatTimeout)
 	defer timer.Stop()
 	select {
-	case err = <-answer:
+	case <-back:
 	case <-timer.C:
-		c.hanging = answer
+		c.hanging = back
 		return unreached{fmt.Errorf("send by %s: no answer within %s", known(service), chatTimeout)}
 	case <-ctx.Done():
-		c.hanging = answer
+		c.hanging = back
 		return fmt.Errorf("send by %s: %w", known(service), ctx.Err())
 	}
-	if err != nil {
-		return translate(known(service), err)
+	if answer != nil {
+		return translate(known(service), answer)
 	}
 	return nil
 }
