@@ -107,9 +107,14 @@ func New(opts Options) *Store {
 	return s
 }
 
-// Close lets idle connections go. The store can still be used.
+// Close lets idle connections go, and another agent have the cache. The store can still be used.
 func (s *Store) Close() {
 	s.client.Close()
+	s.mu.Lock()
+	if s.cache != nil {
+		s.cache.Release()
+	}
+	s.mu.Unlock()
 	if s.owned != nil {
 		s.owned.CloseIdleConnections()
 	}

@@ -344,9 +344,15 @@ func TestPrune(t *testing.T) {
 	}
 	read(t, rev.Dir, "app/web.yaml")
 	dir := filepath.Dir(filepath.Dir(rev.Dir))
-	if n, err := newStore(t, func(o *artifact.Options) { o.CacheDir = dir }).Prune(nil); n != 0 || err != nil {
+	second := newStore(t, func(o *artifact.Options) { o.CacheDir = dir })
+	if _, err := second.Prune(nil); err == nil {
+		t.Error("two agents evict from one folder")
+	}
+	s.Close()
+	if n, err := second.Prune(nil); n != 0 || err != nil {
 		t.Errorf("removed %d, %v: there is room for it", n, err)
 	}
+	second.Close()
 	fresh := newStore(t, func(o *artifact.Options) { o.CacheDir, o.Limits.Cache = dir, 1 })
 	if n, err := fresh.Prune([]deploy.Revision{rev}); n != 0 || err != nil {
 		t.Errorf("removed %d, %v: it is to be kept", n, err)
