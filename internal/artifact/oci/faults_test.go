@@ -8,10 +8,12 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/towline/towline/internal/artifact/oci"
 	"github.com/towline/towline/internal/testenv"
@@ -169,3 +171,21 @@ func TestAMissingTokenServiceIsNoMissingReferrer(t *testing.T) {
 	_, err := r.Referrers(t.Context(), m.Digest.String())
 	expect(t, err, oci.ErrUnavailable)
 }
+
+func TestABlobThatIsCancelledMidway(t *testing.T) {
+	var sent atomic.Int64
+	host := hostile(t, func(w http.ResponseWriter, req *http.Request) { forever(w, req, "layer", &sent) })
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r := newClient(t).Repository(access(t, host, robot, oci.Route{}))
+	err := r.Blob(ctx, v1.Descriptor{Digest: hashOf(nil), Size: 1 << 40}, writerFunc(func(p []byte) (int, error) {
+		cancel()
+		return len(p), nil
+	}))
+	expect(t, err, context.Canceled)
+}
+
+// writerFunc is a writer that is told what to do.
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

@@ -19,6 +19,9 @@ import (
 // A token is renewed before it expires, by a tenth of its life and at most this: a request that starts now must not arrive with an expired one.
 const maxTokenMargin = 30 * time.Second
 
+// maxTokenLife is what of a token's life is believed, in seconds: a year, which no arithmetic overflows.
+const maxTokenLife = 365 * 24 * 60 * 60
+
 var (
 	// bearerChallenge is what a WWW-Authenticate header wants of tokens (RFC 9110, 11.6.1); one line may hold several challenges.
 	bearerChallenge = regexp.MustCompile(`(?i)(?:^|,)\s*bearer\s+((?:[a-z_]+\s*=\s*"[^"]*"[\s,]*)+)`)
@@ -190,7 +193,7 @@ func (g *guard) fetch(ctx context.Context) error {
 	if got.AccessToken != "" {
 		g.token = got.AccessToken
 	}
-	if life := time.Duration(got.ExpiresIn) * time.Second; life > 0 {
+	if life := time.Duration(min(got.ExpiresIn, maxTokenLife)) * time.Second; life > 0 {
 		g.renewAt = asked.Add(life - min(life/10, maxTokenMargin))
 	}
 	return nil

@@ -27,6 +27,7 @@ func TestTokensAreRenewedBeforeTheyExpire(t *testing.T) {
 		{"shortly before", `{"token": "t%d", "expires_in": 300}`, 271 * time.Second, 2},
 		{"shortly before, the other field", `{"access_token": "t%d", "expires_in": 60}`, 55 * time.Second, 2},
 		{"after", `{"token": "t%d", "expires_in": 60}`, time.Minute, 2},
+		{"not for a life beyond all bounds", `{"token": "t%d", "expires_in": 18446744074}`, 50 * time.Minute, 1},
 		{"not where the service does not say", `{"token": "t%d"}`, 50 * time.Minute, 1},
 	}
 	for _, c := range cases {

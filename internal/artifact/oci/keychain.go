@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -12,8 +13,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
-// DockerConfigKeychain reads the .dockerconfigjson of a Secret of type kubernetes.io/dockerconfigjson. Hosts may be written with or without scheme and path;
-// of several that fit a repository, the longest path wins. Errors never quote the content.
+// DockerConfigKeychain reads the .dockerconfigjson of a Secret of type kubernetes.io/dockerconfigjson. Hosts may be written with or without scheme and path,
+// and with patterns such as *.example.com, as the kubelet has it: each * is within one label. Of several that fit a repository, the longest path wins, and at
+// equal paths the one without a pattern. Errors never quote the content.
 func DockerConfigKeychain(raw []byte) (authn.Keychain, error) {
 	var conf struct {
 		Auths map[string]json.RawMessage `json:"auths"`
@@ -44,7 +46,7 @@ type dockerConfig map[string]authn.AuthConfig
 // Resolve finds the credentials for a repository; none are anonymous.
 func (k dockerConfig) Resolve(r authn.Resource) (authn.Authenticator, error) {
 	for p := place(r.String()); ; {
-		if a, ok := k[p]; ok && a != (authn.AuthConfig{}) {
+		if a := k.at(p); a != (authn.AuthConfig{}) {
 			return authn.FromConfig(a), nil
 		}
 		i := strings.LastIndexByte(p, '/')
@@ -55,19 +57,42 @@ func (k dockerConfig) Resolve(r authn.Resource) (authn.Authenticator, error) {
 	}
 }
 
+// at is the credentials for just this place; none are the zero ones.
+func (k dockerConfig) at(p string) authn.AuthConfig {
+	if a := k[p]; a != (authn.AuthConfig{}) {
+		return a
+	}
+	for _, pattern := range slices.Sorted(maps.Keys(k)) {
+		if strings.ContainsAny(pattern, "*?") && k[pattern] != (authn.AuthConfig{}) && fits(pattern, p) {
+			return k[pattern]
+		}
+	}
+	return authn.AuthConfig{}
+}
+
+// fits compares a place with a pattern: the labels of the host one by one, port and path exactly.
+func fits(pattern, p string) bool {
+	wantHost, wantPath, _ := strings.Cut(pattern, "/")
+	host, at, _ := strings.Cut(p, "/")
+	wantHost, wantPort, _ := strings.Cut(wantHost, ":")
+	host, port, _ := strings.Cut(host, ":")
+	labels := strings.Split(host, ".")
+	return wantPath == at && wantPort == port && slices.EqualFunc(strings.Split(wantHost, "."), labels, func(want, label string) bool {
+		ok, err := path.Match(want, label)
+		return ok && err == nil
+	})
+}
+
 // place brings a host as people write it into one form: host[:port][/path].
 func place(s string) string {
 	s = withoutScheme(s)
-	_, path, _ := strings.Cut(s, "/")
+	_, below, _ := strings.Cut(s, "/")
 	host := DockerHost(s)
-	path = strings.Trim(path, "/")
-	if path == "v1" || path == "v2" { // API versions that docker login writes
-		path = ""
-	}
-	if path == "" {
+	below = strings.Trim(below, "/")
+	if below == "" || below == "v1" || below == "v2" { // API versions that docker login writes
 		return host
 	}
-	return host + "/" + path
+	return host + "/" + below
 }
 
 // DockerHost is host[:port] of a host as people write it into a docker config, lower-case. Docker Hub has many names.
