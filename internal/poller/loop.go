@@ -188,7 +188,7 @@ func (l *loop) follow(ctx, parent context.Context, asked bool) error {
 			l.withdraw(err)
 		}
 		if l.current.Digest != "" && pin.Policy != "" && pin.Policy != l.current.Policy { // a registry that does not answer keeps no key in force
-			return errors.Join(err, l.recheck(parent, pin.Policy))
+			return errors.Join(l.recheck(parent, pin.Policy), err)
 		}
 		return err
 	}
