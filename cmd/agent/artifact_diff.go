@@ -81,12 +81,15 @@ func diffArtifact(c *cobra.Command, at place, in publish.Input, url string, outp
 	if err != nil {
 		return false, failed(ctx, "diff", ref, false, err)
 	}
-	defer func() { _ = found.Close() }() // a temporary folder
+	var text bytes.Buffer
+	if err := errors.Join(found.Text(&text), found.Close()); err != nil { // before anything is written: who reads it may go away, and take this process along
+		return false, failed(ctx, "diff", ref, false, err)
+	}
 	out := difference{
 		URL: ref.String(), Digest: found.Digest, Path: in.Path, Same: found.Same(),
 		Added: orNone(found.Added), Removed: orNone(found.Removed), Changed: orNone(found.Changed),
 	}
-	err = output.write(c.OutOrStdout(), out, func(w io.Writer) error { return writeDifference(w, out, found) })
+	err = output.write(c.OutOrStdout(), out, func(w io.Writer) error { return writeDifference(w, out, text.String()) })
 	return out.Same, err
 }
 
@@ -98,7 +101,7 @@ func orNone(s []string) []string {
 	return s
 }
 
-func writeDifference(w io.Writer, d difference, found *publish.Comparison) error {
+func writeDifference(w io.Writer, d difference, text string) error {
 	if d.Same {
 		_, err := fmt.Fprintf(w, "%s and %s are the same\n", d.URL, d.Path)
 		return err
@@ -118,10 +121,7 @@ func writeDifference(w io.Writer, d difference, found *publish.Comparison) error
 	if _, err := b.WriteTo(w); err != nil {
 		return err
 	}
-	if err := found.Text(&b); err != nil {
-		return err
-	}
-	for line := range strings.Lines(b.String()) {
+	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
 		if text, dos := strings.CutSuffix(line, "\r"); dos {
 			line = text + "^M" // as git shows it
