@@ -272,7 +272,7 @@ func cmdFault(ts *testscript.TestScript, _ bool, args []string) {
 		r.Heal()
 		return
 	}
-	f := testenv.Fault{Kind: testenv.FaultKind(args[0])}
+	f := testenv.Fault{Kind: testenv.FaultKind(args[0]), Delay: time.Hour} // of slow, which then never answers
 	if len(args) > 1 {
 		f.Path = args[1]
 	}
