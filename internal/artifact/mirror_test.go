@@ -33,7 +33,7 @@ func TestMirrors(t *testing.T) {
 		}
 	})
 	t.Run("a mirror that lacks it, fails or lies is passed over", func(t *testing.T) {
-		for name, break_ := range map[string]func(*testenv.Registry){
+		for name, spoil := range map[string]func(*testenv.Registry){
 			"lacks it": func(r *testenv.Registry) { r.Delete("mirror/web", "v1") },
 			"fails":    func(r *testenv.Registry) { r.Fail(testenv.Fault{Kind: testenv.FaultStatus, Status: 500}) },
 			"is down":  func(r *testenv.Registry) { r.Close() },
@@ -44,7 +44,7 @@ func TestMirrors(t *testing.T) {
 				main, near := pair(t)
 				far := testenv.NewRegistry(t)
 				far.PushFiles("mirror/web", "v1", files, nil)
-				break_(near)
+				spoil(near)
 				rev := fetch(t, newStore(t), mirrored(main, near, far))
 				if read(t, rev.Dir, "app/web.yaml") != files["app/web.yaml"] || main.Count("GET", "/blobs/") != 0 {
 					t.Errorf("revision %+v, url: %v", rev, asked(main))

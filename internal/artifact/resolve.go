@@ -117,7 +117,7 @@ func (s *Store) askAll(ctx context.Context, src deploy.Source, o *origin, ref de
 		return err
 	})
 	if merr != nil {
-		return deploy.Pin{}, fmt.Errorf("%w; the mirrors: %v", err, merr) // the reason is why the url says nothing
+		return deploy.Pin{}, fmt.Errorf("%w; the mirrors: %s", err, merr.Error()) // the reason is why the url says nothing
 	}
 	return pin, nil
 }

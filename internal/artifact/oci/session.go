@@ -32,7 +32,7 @@ type session struct {
 	material  [sha256.Size]byte // of credentials and route: changed ones make a new session
 	anonymous bool
 	mutual    bool         // there is a client certificate
-	lookedUp  atomic.Int64 // Unix nanoseconds
+	lookedUp  atomic.Int64 // nanoseconds since started
 	mark      atomic.Pointer[string]
 	// headless is set when the registry has shown that a HEAD does not tell it the digest.
 	headless atomic.Bool
@@ -182,11 +182,14 @@ func (c *Client) tidy() {
 
 func (s *session) looked(m *material) {
 	s.mark.Store(&m.mark)
-	s.lookedUp.Store(time.Now().UnixNano())
+	s.lookedUp.Store(int64(time.Since(started)))
 }
 
 // age is how long ago the material was looked up.
-func (s *session) age() time.Duration { return time.Since(time.Unix(0, s.lookedUp.Load())) }
+// started is what ages are counted from: the clock of the wall may be set back, and a login would seem young for years.
+var started = time.Now()
+
+func (s *session) age() time.Duration { return time.Since(started) - time.Duration(s.lookedUp.Load()) }
 
 func (c *Client) forget(key sessionKey, s *session) {
 	c.mu.Lock()
