@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -210,9 +211,7 @@ func (s *session) ask(ctx context.Context, method string, u *url.URL, header htt
 	if err != nil {
 		return nil, err
 	}
-	for k, v := range header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, header)
 	return s.send(req, append(also, http.StatusOK)...)
 }
 

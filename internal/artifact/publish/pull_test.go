@@ -2,6 +2,7 @@ package publish_test
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -137,9 +138,7 @@ func TestPull(t *testing.T) {
 		_, err = publish.Pull(t.Context(), repo, ref, out, publish.PullOptions{Force: true})
 		must(t, err)
 		want := map[string]string{"mine.txt": "mine"}
-		for name, content := range files {
-			want[name] = content
-		}
+		maps.Copy(want, files)
 		if d := cmp.Diff(want, read(t, out)); d != "" {
 			t.Error(d)
 		}
