@@ -138,6 +138,7 @@ func (l *loop) drain(stop context.CancelFunc) {
 			stop()
 		}
 	}
+	l.show(time.Now()) // how what was let finish has ended: alerts still go out
 	l.flush()
 }
 
