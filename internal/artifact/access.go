@@ -211,7 +211,7 @@ func (s *Store) route(ctx context.Context, src deploy.Source) (oci.Route, error)
 		}
 	}
 	if f := src.Spec.CertFiles; f != nil {
-		for path, into := range map[string]*[]byte{f.CA: &r.CA, f.Cert: &r.Cert, f.Key: &r.Key} {
+		for into, path := range map[*[]byte]string{&r.CA: f.CA, &r.Cert: f.Cert, &r.Key: f.Key} { // one file may hold several
 			if path == "" {
 				continue
 			}

@@ -97,7 +97,7 @@ func (s *Store) material(ctx context.Context, namespace string, v *deploy.Verify
 			return m, fmt.Errorf("secret %s/%s has no key %s and %w", namespace, v.TrustedRootSecretRef.Name, keyTrustedRoot, errNoGood)
 		}
 	}
-	for path, into := range map[string]*[]byte{v.TrustedRoot: &m.TrustedRoot, v.TrustPolicy: &m.TrustPolicy} {
+	for into, path := range map[*[]byte]string{&m.TrustedRoot: v.TrustedRoot, &m.TrustPolicy: v.TrustPolicy} {
 		if path == "" {
 			continue
 		}
