@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -22,7 +23,7 @@ func TestMetricsOfOtherRooms(t *testing.T) {
 	}
 	defer a.store.Close()
 	w := httptest.NewRecorder()
-	a.board.Handler(nil).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	a.board.Handler(nil).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	for _, line := range []string{
 		`towline_alerts_dropped_total{sink="default/team"} 0`, `towline_alerts_dropped_total{sink="kubernetes-events"} 0`, "towline_cache_bytes 0", "towline_cache_entries 0",
 	} {
