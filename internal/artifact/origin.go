@@ -100,19 +100,26 @@ func localPath(rawURL string) (string, error) {
 func (s *Store) layout(spec deploy.SourceSpec, path string) (*layout.Layout, error) {
 	key := layoutKey(spec)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l := s.layouts[key]; l != nil {
-		return l, nil
+	known := s.layouts[key]
+	s.mu.Unlock()
+	if known != nil {
+		return known, nil
 	}
 	open := func() (*layout.Layout, error) { return layout.OpenFiles(path, spec.Ignore) }
 	if strings.HasPrefix(spec.URL, schemeLayout) {
 		open = func() (*layout.Layout, error) { return layout.Open(path) }
 	}
-	l, err := open()
-	if err == nil {
-		s.layouts[key] = l
+	l, err := open() // without the lock: a disk that hangs must not hold up other sources
+	if err != nil {
+		return nil, err
 	}
-	return l, err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.layouts[key]; known != nil { // somebody was quicker
+		return known, nil
+	}
+	s.layouts[key] = l
+	return l, nil
 }
 
 // layoutKey tells apart what a disk is read as.
