@@ -226,7 +226,7 @@ func TestGuideListsEveryMetric(t *testing.T) {
 	}
 	type labels map[string]bool
 	want, got := map[string]labels{}, map[string]labels{}
-	for _, row := range strings.Split(section, "\n") {
+	for row := range strings.SplitSeq(section, "\n") {
 		if cells := strings.Split(row, "|"); len(cells) > 3 {
 			for _, name := range metricName.FindAllStringSubmatch(cells[1], -1) {
 				want[name[1]] = labels{}
