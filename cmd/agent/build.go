@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
@@ -148,6 +149,10 @@ func masked(secret *unstructured.Unstructured) *unstructured.Unstructured {
 			values[k] = mask
 		}
 		out.Object[field] = values
+	}
+	if a := out.GetAnnotations(); a[corev1.LastAppliedConfigAnnotation] != "" { // kubectl's copy of the whole object
+		a[corev1.LastAppliedConfigAnnotation] = mask
+		out.SetAnnotations(a)
 	}
 	return out
 }

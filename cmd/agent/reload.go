@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -99,14 +98,11 @@ func (c controls) Reload(ctx context.Context) error {
 // errUnknown says that the config has no such entry.
 var errUnknown = fmt.Errorf("%w: not in the config (towline status lists what is)", status.ErrUnknown)
 
-// errSuspended says that asking does not run what is suspended.
-var errSuspended = errors.New("it is suspended: remove suspend from its entry in the config first")
-
 // Reconcile runs a target, or polls a source, now.
 func (c controls) Reconcile(_ context.Context, name deploy.Name, withSource bool) error {
 	if name.Kind == deploy.KindSource {
 		if s, known := c.agent.cache.source(name); known && s.Spec.Suspend {
-			return errSuspended
+			return status.ErrSuspended
 		}
 		if !c.agent.poller.Poke(name) {
 			return fmt.Errorf("%s: %w", name, errUnknown)
@@ -115,12 +111,12 @@ func (c controls) Reconcile(_ context.Context, name deploy.Name, withSource bool
 	}
 	x, ok := c.agent.board.Explain(name)
 	if ok && x.Target.Suspended {
-		return errSuspended
+		return status.ErrSuspended
 	}
 	if ok && withSource {
 		source, known := c.agent.cache.source(x.Target.Source)
 		if known && source.Spec.Suspend {
-			return fmt.Errorf("its source %s: %w", source.Name, errSuspended)
+			return fmt.Errorf("its source %s: %w", source.Name, status.ErrSuspended)
 		}
 		if known {
 			c.agent.asked.after(source.Name, name)

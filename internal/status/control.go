@@ -16,13 +16,16 @@ import (
 // ErrUnknown is what Controls return, wrapped or not, for a name that is not in the config.
 var ErrUnknown = errors.New("there is no such source or target in the config")
 
+// ErrSuspended is what Controls return, wrapped or not, for what does not run because the config says so.
+var ErrSuspended = errors.New("it is suspended: remove suspend from its entry in the config first")
+
 // maxBody of a request, in bytes: two short fields.
 const maxBody = 16 << 10
 
 // Controls is what can be done to a running agent. Both return when the work was accepted, not when it is done, and heed the context. Their errors are shown to
 // the client as they are, so they must be free of secrets.
 type Controls interface {
-	// Reconcile makes a target or source run now, with its source first where that is asked for. ErrUnknown: there is none of that name.
+	// Reconcile makes a target or source run now, with its source first where that is asked for. ErrUnknown: there is none of that name. ErrSuspended: it, or its source, is suspended.
 	Reconcile(ctx context.Context, name deploy.Name, withSource bool) error
 	// Reload reads the config again. The error says what is wrong with it; the old one stays in force then.
 	Reload(ctx context.Context) error
@@ -88,6 +91,8 @@ func (s *server) reconcile(w http.ResponseWriter, r *http.Request) {
 	switch err := s.controls.Reconcile(r.Context(), name, req.WithSource); {
 	case errors.Is(err, ErrUnknown):
 		fail(w, http.StatusNotFound, fmt.Sprintf("%s: %v", name, err))
+	case errors.Is(err, ErrSuspended):
+		fail(w, http.StatusConflict, fmt.Sprintf("%s: %v", name, err))
 	case err != nil:
 		fail(w, http.StatusInternalServerError, fmt.Sprintf("reconcile %s: %v", name, err))
 	default:

@@ -136,6 +136,8 @@ func TestActing(t *testing.T) {
 	}{
 		{"an unknown name is not found", "/api/v1/reconcile", `{"name": "ks/nope"}`, nil, &controls{err: fmt.Errorf("wrapped: %w", ErrUnknown)}, 404,
 			"kustomization/apps/nope: wrapped: there is no such source or target in the config"},
+		{"what is suspended is in conflict", "/api/v1/reconcile", `{"name": "ks/web"}`, nil, &controls{err: fmt.Errorf("its source: %w", ErrSuspended)}, 409,
+			"kustomization/apps/web: its source: it is suspended: remove suspend from its entry in the config first"},
 		{"a failure is told", "/api/v1/reconcile", `{"name": "ks/web"}`, nil, &controls{err: errors.New("the agent is stopping")}, 500, "reconcile kustomization/apps/web: the agent is stopping"},
 		{"a bad config is told", "/api/v1/reload", `{}`, nil, &controls{err: errors.New("config.yaml:3: unknown key")}, 422, "config.yaml:3: unknown key"},
 		{"a name without kind is refused", "/api/v1/reconcile", `{"name": "web"}`, nil, &controls{}, 400,
