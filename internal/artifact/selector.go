@@ -56,37 +56,25 @@ func (s selector) choose(layers []v1.Descriptor) ([]v1.Descriptor, error) {
 	return nil, fmt.Errorf("the artifact has no layer of media type %s: it has %s; check layerSelector.mediaType", s.mediaType, list(there))
 }
 
-// choosePlatform picks from an index: the one that was asked for; else Linux on this machine's architecture, then Linux on amd64, then the only one there is.
-// Manifests for no platform (unknown/unknown: attestations) are passed over.
+// choosePlatform picks from an index, as store.ForPlatform does.
 func (s selector) choosePlatform(all []v1.Descriptor) (v1.Descriptor, error) {
-	all = slices.DeleteFunc(slices.Clone(all), func(d v1.Descriptor) bool {
-		return d.Platform != nil && (d.Platform.OS == "unknown" || d.Platform.Architecture == "unknown")
-	})
-	want := []string{"linux/" + runtime.GOARCH, "linux/amd64"}
-	if s.platform != "" {
-		want = []string{s.platform}
+	d, ok, err := store.ForPlatform(all, s.platform)
+	if err != nil || ok {
+		return d, err
 	}
-	for _, w := range want {
-		p, err := v1.ParsePlatform(w)
-		if err != nil {
-			return v1.Descriptor{}, fmt.Errorf("platform %q: %w", w, err)
-		}
-		for _, d := range all {
-			if d.Platform != nil && d.Platform.Satisfies(*p) {
-				return d, nil
-			}
+	want := s.platform
+	if want == "" {
+		want = strings.Join(slices.Compact([]string{"linux/" + runtime.GOARCH, "linux/amd64"}), " or ")
+	}
+	var there []string
+	for _, m := range store.WithoutAttestations(all) {
+		if m.Platform == nil {
+			there = append(there, "no platform")
+		} else {
+			there = append(there, m.Platform.String())
 		}
 	}
-	if len(all) == 1 && s.platform == "" {
-		return all[0], nil
-	}
-	there := make([]string, len(all))
-	for i, d := range all {
-		if there[i] = "no platform"; d.Platform != nil {
-			there[i] = d.Platform.String()
-		}
-	}
-	return v1.Descriptor{}, fmt.Errorf("the artifact is an index without %s: it has %s", strings.Join(slices.Compact(want), " or "), list(there))
+	return d, fmt.Errorf("the artifact is an index without %s: it has %s", want, list(there))
 }
 
 func list(s []string) string {

@@ -79,14 +79,9 @@ type EventSource struct {
 
 // UnmarshalJSON reads the short forms too.
 func (s *EventSource) UnmarshalJSON(b []byte) error {
-	var text string
-	if json.Unmarshal(b, &text) == nil {
-		n, err := ParseName(text, anyKind, "")
+	if n, short, err := shortForm(b, anyKind); short {
 		if err != nil {
 			return err
-		}
-		if n.Kind == anyKind {
-			n.Kind = ""
 		}
 		*s = EventSource{Kind: n.Kind, Name: n.Name, Namespace: n.Namespace}
 		return nil

@@ -36,9 +36,7 @@ type SourceRef struct {
 
 // UnmarshalJSON reads the short form, a plain name, too.
 func (r *SourceRef) UnmarshalJSON(b []byte) error {
-	var s string
-	if json.Unmarshal(b, &s) == nil {
-		n, err := ParseName(s, KindSource, "")
+	if n, short, err := shortForm(b, KindSource); short {
 		if err != nil {
 			return err
 		}
@@ -52,6 +50,19 @@ func (r *SourceRef) UnmarshalJSON(b []byte) error {
 // anyKind is an answer of ParseName that says: the text had no kind.
 const anyKind Kind = "-"
 
+// shortForm reads a reference that is written as a text; short says whether it is. The kind is that of a text without one; with anyKind it is then empty.
+func shortForm(b []byte, kind Kind) (n Name, short bool, err error) {
+	var s string
+	if json.Unmarshal(b, &s) != nil {
+		return Name{}, false, nil
+	}
+	n, err = ParseName(s, kind, "")
+	if n.Kind == anyKind {
+		n.Kind = ""
+	}
+	return n, true, err
+}
+
 // DependsOn names a target that has to be Ready first. In YAML it is a name (of the same kind), kind/name, kind/namespace/name, or an object.
 type DependsOn struct {
 	// Kind of the target: Kustomization or HelmRelease. Default: the entry's own kind.
@@ -64,14 +75,9 @@ type DependsOn struct {
 
 // UnmarshalJSON reads the short forms too.
 func (d *DependsOn) UnmarshalJSON(b []byte) error {
-	var s string
-	if json.Unmarshal(b, &s) == nil {
-		n, err := ParseName(s, anyKind, "")
+	if n, short, err := shortForm(b, anyKind); short {
 		if err != nil {
 			return err
-		}
-		if n.Kind == anyKind {
-			n.Kind = ""
 		}
 		*d = DependsOn{Kind: n.Kind, Name: n.Name, Namespace: n.Namespace}
 		return nil

@@ -161,7 +161,7 @@ func FuzzIgnore(f *testing.F) {
 		defer func() { must(t, root.Close()) }()
 		m, err := Read(root.FS(), &extra)
 		if err != nil {
-			t.Skip() // over a bound
+			return // refused: over a bound
 		}
 		if m.Match(name, true) && !m.Match(name+"/below", false) {
 			t.Errorf("%q is ignored, but not what is in it", name)

@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/towline/towline/internal/artifact/layout"
+	"github.com/towline/towline/internal/artifact/store"
 )
 
 // The annotations that say where an artifact comes from (OCI image spec, annotations.md).
@@ -114,23 +114,14 @@ func manifest(ctx context.Context, r Reader, digest string) (*document, error) {
 	return d, err
 }
 
-// choosePlatform picks Linux on this machine's architecture, else Linux on amd64, else the only manifest there is. Those for no platform are attestations.
+// choosePlatform picks the manifest that the agent would take on this machine.
 func choosePlatform(all []v1.Descriptor) (string, error) {
-	all = slices.DeleteFunc(slices.Clone(all), func(d v1.Descriptor) bool {
-		return d.Platform != nil && (d.Platform.OS == "unknown" || d.Platform.Architecture == "unknown")
-	})
+	child, ok, err := store.ForPlatform(all, "")
+	if err != nil || ok {
+		return child.Digest.String(), err
+	}
 	there := ""
-	for _, arch := range []string{runtime.GOARCH, "amd64"} {
-		for _, d := range all {
-			if d.Platform != nil && d.Platform.OS == "linux" && d.Platform.Architecture == arch {
-				return d.Digest.String(), nil
-			}
-		}
-	}
-	if len(all) == 1 {
-		return all[0].Digest.String(), nil
-	}
-	for _, d := range all {
+	for _, d := range store.WithoutAttestations(all) {
 		if d.Platform != nil {
 			there += fmt.Sprintf("\n  %s@%s", d.Platform, d.Digest)
 		}

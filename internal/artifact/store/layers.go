@@ -1,8 +1,10 @@
 package store
 
 import (
+	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -15,6 +17,39 @@ func DefaultLayers(layers []v1.Descriptor) []v1.Descriptor {
 		return layers[:1]
 	}
 	return layers
+}
+
+// ForPlatform is the one of an index's manifests that is for the platform (os/arch[/variant]). Where none was asked for, it is the one for Linux on this machine's
+// architecture, else for Linux on amd64, else the only one there is. Attestations are passed over. False: there is none;
+// the error is for a platform that cannot be read.
+func ForPlatform(all []v1.Descriptor, platform string) (v1.Descriptor, bool, error) {
+	all = WithoutAttestations(all)
+	want := []string{"linux/" + runtime.GOARCH, "linux/amd64"}
+	if platform != "" {
+		want = []string{platform}
+	}
+	for _, w := range want {
+		p, err := v1.ParsePlatform(w)
+		if err != nil {
+			return v1.Descriptor{}, false, fmt.Errorf("platform %q: %w", w, err)
+		}
+		for _, d := range all {
+			if d.Platform != nil && d.Platform.Satisfies(*p) {
+				return d, true, nil
+			}
+		}
+	}
+	if len(all) == 1 && platform == "" {
+		return all[0], true, nil
+	}
+	return v1.Descriptor{}, false, nil
+}
+
+// WithoutAttestations leaves out of an index's manifests those for no platform (unknown/unknown).
+func WithoutAttestations(all []v1.Descriptor) []v1.Descriptor {
+	return slices.DeleteFunc(slices.Clone(all), func(d v1.Descriptor) bool {
+		return d.Platform != nil && (d.Platform.OS == "unknown" || d.Platform.Architecture == "unknown")
+	})
 }
 
 // plainFile reports whether a layer is a file with a name, as oras pushes them, and not an archive.
