@@ -54,7 +54,7 @@ const anyKind Kind = "-"
 func shortForm(b []byte, kind Kind) (n Name, short bool, err error) {
 	var s string
 	if json.Unmarshal(b, &s) != nil {
-		return Name{}, false, nil
+		return Name{}, false, nil //nolint:nilerr // it is written in full, and the caller reads it so
 	}
 	n, err = ParseName(s, kind, "")
 	if n.Kind == anyKind {
