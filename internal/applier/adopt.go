@@ -48,7 +48,7 @@ func (r *run) recall(ctx context.Context) error {
 }
 
 // marked finds the objects of the usual and the rendered kinds that say that they are of an inventory.
-func (e *Engine) marked(ctx context.Context, i info, rendered *rendered) ([]object.ObjMetadata, error) {
+func (e *site) marked(ctx context.Context, i info, rendered *rendered) ([]object.ObjMetadata, error) {
 	kinds := map[schema.GroupKind]bool{}
 	for _, gk := range usualKinds {
 		kinds[gk] = true
@@ -63,7 +63,7 @@ func (e *Engine) marked(ctx context.Context, i info, rendered *rendered) ([]obje
 }
 
 // markedOf lists the objects of a kind, in all namespaces, that say that they are of an inventory.
-func (e *Engine) markedOf(ctx context.Context, of info, gk schema.GroupKind) []object.ObjMetadata {
+func (e *site) markedOf(ctx context.Context, of info, gk schema.GroupKind) []object.ObjMetadata {
 	mapping, err := e.clients.Mapper.RESTMapping(gk)
 	if err != nil {
 		return nil

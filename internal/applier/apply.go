@@ -198,7 +198,7 @@ func (r *run) claim(ctx context.Context, id object.ObjMetadata) (next preconditi
 	live.SetAnnotations(m.Annotations)
 	live.SetLabels(m.Labels)
 	_, err = inventory.CanApply(r.info, live, inventory.PolicyAdoptIfNoInventory)
-	if err != nil && !r.engine.store.dropped(live.GetAnnotations()[inventory.OwningInventoryKey], id) {
+	if err != nil && !r.engine.store.dropped(live.GetAnnotations()[inventory.OwningInventoryKey], r.info.cluster, id) {
 		return precondition{}, false, &foreignError{owner(live)}
 	}
 	return precondition{uid: string(m.UID)}, inventory.IDMatch(r.info, live) == inventory.Match, nil

@@ -17,13 +17,17 @@ func (e *Engine) Delete(ctx context.Context, t deploy.Target, progress deploy.Pr
 	if spec == nil {
 		return &deploy.Failure{Reason: deploy.ReasonPruneFailed, Err: fmt.Errorf("%s is not a kustomization", t.Name)}
 	}
-	i := e.info(t.Name)
+	i := e.info(t)
+	here, err := e.site(ctx, t)
+	if err != nil {
+		return failure(ctx, deploy.ReasonPruneFailed, err)
+	}
 	known, err := e.store.read(ctx, i)
 	if err != nil {
 		return failure(ctx, deploy.ReasonPruneFailed, err)
 	}
 	if len(known) == 0 && e.store.unheard(i) {
-		marked, err := e.marked(ctx, i, &rendered{})
+		marked, err := here.marked(ctx, i, &rendered{})
 		if err != nil {
 			return failure(ctx, deploy.ReasonPruneFailed, err)
 		}
@@ -36,12 +40,12 @@ func (e *Engine) Delete(ctx context.Context, t deploy.Target, progress deploy.Pr
 	if len(ids) == 0 {
 		return nil
 	}
-	found, err := e.fetch(ctx, ids)
+	found, err := here.fetch(ctx, ids)
 	if err != nil {
 		return failure(ctx, deploy.ReasonPruneFailed, err)
 	}
 	n := &note{work: deploy.Work{Target: t}, info: i, render: &rendered{}, drop: e.farewell(t, i, known, found)}
-	r, err := e.newRun(ctx, n, progress)
+	r, err := here.newRun(ctx, n, progress)
 	if err != nil {
 		return failure(ctx, deploy.ReasonPruneFailed, err)
 	}

@@ -21,10 +21,18 @@ type Builder interface {
 	Build(ctx context.Context, t deploy.Target, dir string) ([]*unstructured.Unstructured, error)
 }
 
+// Clusters finds the clients of the cluster that a target is for, as the account that it names. kube.Pool is one.
+type Clusters interface {
+	For(ctx context.Context, t deploy.Target) (*kube.Clients, error)
+}
+
 // Options of an Engine. Clients, Builder and Namespace are required.
 type Options struct {
+	// Clients of the agent itself, for what it remembers, and for the targets where there are no Clusters.
 	Clients *kube.Clients
-	Builder Builder
+	// Clusters that targets are for. Default: all of them are for that of Clients.
+	Clusters Clusters
+	Builder  Builder
 	// Namespace of the agent: where the inventories are.
 	Namespace string
 	Log       *zap.Logger
@@ -34,10 +42,11 @@ type Options struct {
 
 // Engine applies manifests. It implements reconcile.Engine for Kustomizations. One target has one operation at a time; different targets are independent.
 type Engine struct {
-	clients *kube.Clients
-	build   Builder
-	store   *store
-	log     *zap.Logger
+	own      *kube.Clients // of the agent itself
+	clusters Clusters
+	build    Builder
+	store    *store
+	log      *zap.Logger
 	// slots holds one token per request that may be under way.
 	slots chan struct{}
 
@@ -58,17 +67,39 @@ func New(o Options) *Engine {
 		o.Log = zap.NewNop()
 	}
 	return &Engine{
-		clients: o.Clients,
-		build:   o.Builder,
-		store:   newStore(o.Clients.Kubernetes.CoreV1().ConfigMaps(o.Namespace), o.Namespace),
-		log:     o.Log.Named("applier"),
-		slots:   make(chan struct{}, o.Workers),
-		settled: map[deploy.Name]string{},
-		flights: map[deploy.Name]*flight{},
+		own:      o.Clients,
+		clusters: o.Clusters,
+		build:    o.Builder,
+		store:    newStore(o.Clients.Kubernetes.CoreV1().ConfigMaps(o.Namespace), o.Namespace),
+		log:      o.Log.Named("applier"),
+		slots:    make(chan struct{}, o.Workers),
+		settled:  map[deploy.Name]string{},
+		flights:  map[deploy.Name]*flight{},
 	}
 }
 
-func (e *Engine) info(n deploy.Name) info { return infoOf(e.store.namespace, n) }
+func (e *Engine) info(t deploy.Target) info {
+	i := infoOf(e.store.namespace, t.Name)
+	i.cluster = t.Cluster()
+	return i
+}
+
+// site is the engine in the cluster of one target, as the account that the target names.
+type site struct {
+	*Engine
+	clients *kube.Clients
+}
+
+func (e *Engine) site(ctx context.Context, t deploy.Target) (*site, error) {
+	if e.clusters == nil {
+		return &site{e, e.own}, nil
+	}
+	c, err := e.clusters.For(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return &site{e, c}, nil
+}
 
 func (e *Engine) isSettled(w deploy.Work) bool {
 	e.mu.Lock()

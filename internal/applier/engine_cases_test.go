@@ -103,14 +103,14 @@ func TestEmptyArtifact(t *testing.T) {
 	w.step(t, "prunes nothing and says so", func(t *testing.T) {
 		got := w.counted(func() {
 			_, err := w.run(t.Context(), false)
-			wantFailure(t, err, deploy.ReasonPruneBlocked, true, "2 are in the inventory", "allowEmptyPrune: "+w.work(false).Revision.Digest)
+			wantFailure(t, err, deploy.ReasonPruneBlocked, true, "2 are in the inventory", "allowMassPrune: "+w.work(false).Revision.Digest)
 		})
 		wantEqual(t, "requests", got, []string(nil))
 		wantEqual(t, "value", w.value("a"), "1")
 	})
 	w.step(t, "prunes everything when its digest is named", func(t *testing.T) {
 		spec := *w.target.Kustomization
-		spec.AllowEmptyPrune = w.work(false).Revision.Digest
+		spec.AllowMassPrune = w.work(false).Revision.Digest
 		w.target.Kustomization = &spec
 		wantEqual(t, "changes", w.converge(false), []string{"prune ConfigMap/NS/a", "prune ConfigMap/NS/b"})
 		wantEqual(t, "values", w.value("a")+w.value("b"), "")

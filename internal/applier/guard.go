@@ -75,11 +75,14 @@ func judge(live *unstructured.Unstructured, i info, uid types.UID, prune bool) (
 
 // ownState reports whether deleting the object would take the agent's memory away.
 func ownState(u *unstructured.Unstructured, i info) bool {
-	return object.IsKindNamespace(u) && u.GetName() == i.namespace || memory(u, i)
+	return i.cluster == "" && object.IsKindNamespace(u) && u.GetName() == i.namespace || memory(u, i)
 }
 
 // memory reports whether an object is an inventory or a record, or would be taken for one: an artifact that could write it could make the agent forget.
 func memory(u *unstructured.Unstructured, i info) bool {
+	if i.cluster != "" {
+		return false // the state is not there
+	}
 	gk := u.GroupVersionKind().GroupKind()
 	if gk.Group != "" || gk.Kind != "ConfigMap" && gk.Kind != "Secret" || u.GetNamespace() != i.namespace {
 		return false

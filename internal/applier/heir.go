@@ -23,7 +23,7 @@ func (s *store) heir(i info, id object.ObjMetadata) (info, bool) {
 	defer s.mu.Unlock()
 	var first info
 	for other, l := range s.ledgers {
-		if e, ok := l.entries[id]; ok && !e.kept && other != i.id && l.info.id != "" && (first.id == "" || other < first.id) {
+		if e, ok := l.entries[id]; ok && !e.kept && other != i.id && l.info.id != "" && l.info.cluster == i.cluster && (first.id == "" || other < first.id) {
 			first = l.info
 		}
 	}
@@ -31,11 +31,11 @@ func (s *store) heir(i info, id object.ObjMetadata) (info, bool) {
 }
 
 // dropped reports whether an inventory of this agent, by its id, keeps an object that its target does not render any more: whoever renders it may have it.
-func (s *store) dropped(inventoryID string, id object.ObjMetadata) bool {
+func (s *store) dropped(inventoryID, cluster string, id object.ObjMetadata) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.ledgers[inventoryID]
-	return l != nil && l.entries[id].kept
+	return l != nil && l.info.cluster == cluster && l.entries[id].kept
 }
 
 // handOver makes an object bear the marks of another target instead of ours, if it is still the one that was read.

@@ -27,6 +27,8 @@ const (
 	annotationTarget = "towline.dev/target"
 	// annotationShard on an inventory is the number of the shard, from 0.
 	annotationShard = "towline.dev/shard"
+	// annotationCluster on an inventory names the cluster that the objects are in, where that is another one.
+	annotationCluster = "towline.dev/cluster"
 	// namePrefix of the ConfigMaps.
 	namePrefix = "towline-inventory."
 	// listPage is how many inventories are read at once when the agent starts: a page of full shards is 14 MB.
@@ -34,7 +36,11 @@ const (
 )
 
 // info names the inventory of one target; it is cli-utils' inventory.Info.
-type info struct{ namespace, name, id, target string }
+type info struct {
+	namespace, name, id, target string
+	// cluster that the objects are in, as deploy.Target.Cluster says; empty for the one that the inventory is in.
+	cluster string
+}
 
 func (i info) Namespace() string            { return i.namespace }
 func (i info) Name() string                 { return i.name }
@@ -172,6 +178,7 @@ func (s *store) list(ctx context.Context) error {
 func (s *store) infoIn(cm *corev1.ConfigMap) info {
 	n, err := deploy.ParseName(cm.Annotations[annotationTarget], "", "")
 	if i := infoOf(s.namespace, n); err == nil && i.id == cm.Labels[common.InventoryLabel] {
+		i.cluster = cm.Annotations[annotationCluster]
 		return i
 	}
 	return info{}

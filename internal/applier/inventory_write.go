@@ -137,7 +137,7 @@ func (s *store) drop(ctx context.Context, name string, old shard) error {
 }
 
 func (i info) configMap(n int, version string, text []byte) *corev1.ConfigMap {
-	return &corev1.ConfigMap{
+	cm := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:            i.shardName(n),
 			Namespace:       i.namespace,
@@ -147,4 +147,8 @@ func (i info) configMap(n int, version string, text []byte) *corev1.ConfigMap {
 		},
 		Data: map[string]string{dataKey: string(text)},
 	}
+	if i.cluster != "" {
+		cm.Annotations[annotationCluster] = i.cluster
+	}
+	return cm
 }

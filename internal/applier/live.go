@@ -31,7 +31,7 @@ type seen struct {
 }
 
 // observe looks at the metadata of objects. An error stands beside the object that it is about: an API group that is down says nothing about the others.
-func (e *Engine) observe(ctx context.Context, n deploy.Name, ids []object.ObjMetadata) (map[object.ObjMetadata]seen, error) {
+func (e *site) observe(ctx context.Context, n deploy.Name, ids []object.ObjMetadata) (map[object.ObjMetadata]seen, error) {
 	groups := map[kindNamespace][]object.ObjMetadata{}
 	for _, id := range ids {
 		g := kindNamespace{id.GroupKind, id.Namespace}
@@ -63,7 +63,7 @@ type kindNamespace struct {
 	namespace string
 }
 
-func (e *Engine) observeOne(ctx context.Context, id object.ObjMetadata) seen {
+func (e *site) observeOne(ctx context.Context, id object.ObjMetadata) seen {
 	m, err := e.metadata(ctx, id)
 	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
 		return seen{}
@@ -75,7 +75,7 @@ func (e *Engine) observeOne(ctx context.Context, id object.ObjMetadata) seen {
 }
 
 // observeKind lists by our label: what lost the label reads as missing, and is right again when it has been applied.
-func (e *Engine) observeKind(ctx context.Context, n deploy.Name, g kindNamespace, members []object.ObjMetadata) map[object.ObjMetadata]seen {
+func (e *site) observeKind(ctx context.Context, n deploy.Name, g kindNamespace, members []object.ObjMetadata) map[object.ObjMetadata]seen {
 	out := make(map[object.ObjMetadata]seen, len(members))
 	fail := func(err error) map[object.ObjMetadata]seen {
 		for _, id := range members {
@@ -111,7 +111,7 @@ func seenOf(m *metav1.PartialObjectMetadata) seen {
 	return seen{found: true, uid: m.UID, owned: kube.OwnedHash(m.ManagedFields, deploy.FieldManager, metav1.ManagedFieldsOperationApply)}
 }
 
-func (e *Engine) metadata(ctx context.Context, id object.ObjMetadata) (*metav1.PartialObjectMetadata, error) {
+func (e *site) metadata(ctx context.Context, id object.ObjMetadata) (*metav1.PartialObjectMetadata, error) {
 	mapping, err := e.clients.Mapper.RESTMapping(id.GroupKind)
 	if err != nil {
 		return nil, err
@@ -121,7 +121,7 @@ func (e *Engine) metadata(ctx context.Context, id object.ObjMetadata) (*metav1.P
 
 // undefined is nil where no CRD defines a kind that is not served. Objects of one that is merely not served now (a version switched off, a server that has just
 // started) still exist. Who may not read CRDs hears no objection.
-func (e *Engine) undefined(ctx context.Context, gk schema.GroupKind) error {
+func (e *site) undefined(ctx context.Context, gk schema.GroupKind) error {
 	crds := schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
 	opts := metav1.ListOptions{Limit: 500}
 	for {
@@ -164,7 +164,7 @@ type dropped struct {
 }
 
 // fetch reads dropped objects whole: a CRD's spec says which other objects have to go first.
-func (e *Engine) fetch(ctx context.Context, ids []object.ObjMetadata) ([]dropped, error) {
+func (e *site) fetch(ctx context.Context, ids []object.ObjMetadata) ([]dropped, error) {
 	out := make([]dropped, len(ids))
 	err := e.each(ctx, len(ids), func(i int) {
 		out[i] = e.fetchOne(ctx, ids[i])
@@ -172,7 +172,7 @@ func (e *Engine) fetch(ctx context.Context, ids []object.ObjMetadata) ([]dropped
 	return out, err
 }
 
-func (e *Engine) fetchOne(ctx context.Context, id object.ObjMetadata) dropped {
+func (e *site) fetchOne(ctx context.Context, id object.ObjMetadata) dropped {
 	mapping, err := e.clients.Mapper.RESTMapping(id.GroupKind)
 	if meta.IsNoMatchError(err) {
 		return dropped{id: id, err: e.undefined(ctx, id.GroupKind)} // the server listed the group and has no such kind: its objects went with it

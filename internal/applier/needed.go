@@ -25,8 +25,8 @@ func (r *run) needed(ctx context.Context, u *unstructured.Unstructured) error {
 	switch {
 	case object.IsKindNamespace(u):
 		return r.inhabited(ctx, u.GetName())
-	case u.GroupVersionKind().GroupKind() == schema.GroupKind{Kind: "ServiceAccount"} && u.GetNamespace() == r.info.namespace:
-		self, err := r.clients.Kubernetes.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	case u.GroupVersionKind().GroupKind() == schema.GroupKind{Kind: "ServiceAccount"} && u.GetNamespace() == r.info.namespace && r.info.cluster == "":
+		self, err := r.engine.own.Kubernetes.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 		if err != nil {
 			return fmt.Errorf("find out whether the agent runs as it: %w", err)
 		}

@@ -24,7 +24,11 @@ func (e *Engine) Apply(ctx context.Context, w deploy.Work, p *deploy.Plan, progr
 		return nil, &deploy.Failure{Reason: deploy.ReasonApplyFailed, Err: errors.New("the plan was not made by this engine")}
 	}
 	defer e.land(w.Target.Name)
-	r, err := e.newRun(ctx, n, progress)
+	here, err := e.site(ctx, w.Target)
+	if err != nil {
+		return nil, failure(ctx, deploy.ReasonApplyFailed, err)
+	}
+	r, err := here.newRun(ctx, n, progress)
 	if err != nil {
 		return nil, failure(ctx, deploy.ReasonApplyFailed, err)
 	}

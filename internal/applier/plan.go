@@ -66,8 +66,12 @@ func (e *Engine) Plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) 
 	if err != nil {
 		return nil, failure(ctx, deploy.ReasonBuildFailed, err)
 	}
-	n := &note{work: w, info: e.info(w.Target.Name)}
-	if n.render, err = e.prepare(ctx, n.info, w.Target.Name, built); err != nil {
+	here, err := e.site(ctx, w.Target)
+	if err != nil {
+		return nil, failure(ctx, deploy.ReasonPlanFailed, err)
+	}
+	n := &note{work: w, info: e.info(w.Target)}
+	if n.render, err = here.prepare(ctx, n.info, w.Target.Name, built); err != nil {
 		return nil, failure(ctx, deploy.ReasonBuildFailed, err)
 	}
 	known, err := e.store.read(ctx, n.info)
@@ -80,11 +84,11 @@ func (e *Engine) Plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) 
 	}
 	var live map[object.ObjMetadata]seen
 	if w.Full {
-		if live, err = e.observe(ctx, w.Target.Name, confirmed(n.render, known)); err != nil {
+		if live, err = here.observe(ctx, w.Target.Name, confirmed(n.render, known)); err != nil {
 			return nil, failure(ctx, deploy.ReasonPlanFailed, err)
 		}
 	}
-	found, err := e.fetch(ctx, gone)
+	found, err := here.fetch(ctx, gone)
 	if err != nil {
 		return nil, failure(ctx, deploy.ReasonPlanFailed, err)
 	}
@@ -115,11 +119,11 @@ func droppedIDs(r *rendered, known entries, full bool) []object.ObjMetadata {
 // emptyGuard refuses to conclude from an artifact without a single object that everything is to go.
 func emptyGuard(w deploy.Work, r *rendered, gone []object.ObjMetadata, known entries) error {
 	gone = slices.DeleteFunc(slices.Clone(gone), func(id object.ObjMetadata) bool { return known[id].kept })
-	if len(r.objects) > 0 || len(gone) == 0 || w.Target.Kustomization.AllowEmptyPrune == w.Revision.Digest {
+	if len(r.objects) > 0 || len(gone) == 0 || w.Target.Kustomization.AllowMassPrune == w.Revision.Digest {
 		return nil
 	}
 	return &deploy.Failure{Reason: deploy.ReasonPruneBlocked, Degraded: true, Err: fmt.Errorf(
-		"the artifact renders no objects but %d are in the inventory: nothing is pruned; if that is meant, set allowEmptyPrune: %s", len(gone), w.Revision.Digest)}
+		"the artifact renders no objects but %d are in the inventory: nothing is pruned; if that is meant, set allowMassPrune: %s", len(gone), w.Revision.Digest)}
 }
 
 // confirmed are the objects that memory alone would leave out.

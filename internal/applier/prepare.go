@@ -31,7 +31,7 @@ type rendered struct {
 
 // prepare copies the built objects and makes them ours: a namespace where one is needed, the target's label, the owning inventory. It waits a moment for kinds that
 // the server does not know yet.
-func (e *Engine) prepare(ctx context.Context, i info, n deploy.Name, built []*unstructured.Unstructured) (*rendered, error) {
+func (e *site) prepare(ctx context.Context, i info, n deploy.Name, built []*unstructured.Unstructured) (*rendered, error) {
 	r := &rendered{hashes: map[object.ObjMetadata]string{}, invalid: map[object.ObjMetadata]error{}, unsureKinds: map[schema.GroupKind]bool{}}
 	var crds []*unstructured.Unstructured
 	for _, u := range built {
@@ -132,7 +132,7 @@ func (s scopes) of(u *unstructured.Unstructured) (meta.RESTScopeName, error) {
 
 // scopes asks discovery, and the CRDs among the objects, how far each kind reaches. Kinds that nobody knows are asked for again for about two seconds: another
 // target may be creating their CRD right now. The mapper reads discovery again by itself, once a second at most.
-func (e *Engine) scopes(ctx context.Context, us, crds []*unstructured.Unstructured) scopes {
+func (e *site) scopes(ctx context.Context, us, crds []*unstructured.Unstructured) scopes {
 	s := scopes{}
 	unknown := map[schema.GroupVersionKind]*unstructured.Unstructured{}
 	for _, u := range us {

@@ -54,7 +54,7 @@ type result struct {
 
 // run is one operation on one target. Its fields belong to the goroutine of do; workers return values.
 type run struct {
-	engine   *Engine
+	engine   *site
 	note     *note
 	info     info
 	target   deploy.Target
@@ -75,7 +75,7 @@ type run struct {
 	applyEnded, mayPrune bool
 }
 
-func (e *Engine) newRun(ctx context.Context, n *note, progress deploy.Progress) (*run, error) {
+func (e *site) newRun(ctx context.Context, n *note, progress deploy.Progress) (*run, error) {
 	if progress == nil {
 		progress = func(deploy.Phase, string) {}
 	}

@@ -35,7 +35,7 @@ type sighting struct {
 
 // waiting is one wait for several objects.
 type waiting struct {
-	engine *Engine
+	engine *site
 	target deploy.Name
 	// pending has the objects still waited for and how they were seen last.
 	pending map[object.ObjMetadata]sighting

@@ -21,7 +21,7 @@ func (e *entry) checkKustomization(k *deploy.KustomizationSpec) {
 	e.checkDuration("interval", k.Interval)
 	e.checkDuration("retryInterval", k.RetryInterval)
 	e.checkDuration("timeout", k.Timeout)
-	e.checkSHA256("allowEmptyPrune", k.AllowEmptyPrune)
+	e.checkSHA256("allowMassPrune", k.AllowMassPrune)
 	e.oneOf("deletionPolicy", string(k.DeletionPolicy), string(deploy.DeletionMirrorPrune), string(deploy.DeletionDelete), string(deploy.DeletionWait), string(deploy.DeletionOrphan))
 	e.checkLabel("targetNamespace", k.TargetNamespace)
 	e.checkAffix("namePrefix", k.NamePrefix)

@@ -36,7 +36,9 @@ type Target struct {
 	Name      Name
 	Source    Name
 	DependsOn []Name
-	Interval  time.Duration
+	// ReadyExprs are the CEL expressions of those dependencies that have one.
+	ReadyExprs map[Name]string `json:",omitempty"`
+	Interval   time.Duration
 	// RetryInterval is where the backoff after failures starts being capped.
 	RetryInterval time.Duration
 	Timeout       time.Duration
@@ -46,6 +48,22 @@ type Target struct {
 	// Exactly one of these two is set.
 	Kustomization *KustomizationSpec
 	HelmRelease   *HelmReleaseSpec
+}
+
+// Cluster names the cluster that a target is for, the same text for the same kubeConfig; empty for the one that the agent's state is in.
+func (t Target) Cluster() string {
+	if t.Kustomization == nil || t.Kustomization.KubeConfig == nil {
+		return ""
+	}
+	k := t.Kustomization.KubeConfig
+	name := "file " + k.File
+	if r := k.SecretRef; r != nil {
+		name = "secret " + t.Name.Namespace + "/" + r.Name + " " + r.Key
+	}
+	if k.Context != "" {
+		name += " context " + k.Context
+	}
+	return name
 }
 
 // Revision is one artifact, fetched, checked and unpacked. Immutable.
@@ -111,7 +129,10 @@ const (
 	ActionApply     Action = "apply" // the object may exist: what changes is decided by the server
 	ActionUpdate    Action = "update"
 	ActionPrune     Action = "prune"
-	ActionKeep      Action = "keep" // would be pruned, but something forbids it; Err says what
+	ActionKeep      Action = "keep"     // would be pruned, but something forbids it; Err says what
+	ActionRecreate  Action = "recreate" // deleted and created, because an immutable field changed
+	ActionSkip      Action = "skip"     // left alone, because somebody said so; Reason says who
+	ActionWait      Action = "wait"     // nothing to send, but its health is waited for
 	ActionInstall   Action = "install"
 	ActionUpgrade   Action = "upgrade"
 	ActionRecover   Action = "recover" // an operation that a crash interrupted is taken up again
@@ -232,6 +253,28 @@ type Failure struct {
 
 func (f *Failure) Error() string { return f.Err.Error() }
 func (f *Failure) Unwrap() error { return f.Err }
+
+// Difference is what an action would change of one object: the object in the cluster and as it would be afterwards, by a dry run of the server. Nil Before: it would be created;
+// nil After: deleted. Both hold Secrets' values in clear: whoever shows them masks them.
+type Difference struct {
+	Change
+	Before, After *unstructured.Unstructured
+}
+
+// Live is one object of a target as the cluster has it.
+type Live struct {
+	Object ObjectID `json:"object"`
+	// Health is a word of kstatus: Current, InProgress, Failed, Terminating, NotFound, Unknown; Message says more.
+	Health  string    `json:"health"`
+	Message string    `json:"message,omitempty"`
+	Created time.Time `json:"created,omitzero"`
+	// Finalizers of an object that is being deleted.
+	Finalizers []string `json:"finalizers,omitempty"`
+	// Kept says that the artifact does not have it any more, but that it may not be pruned.
+	Kept bool `json:"kept,omitempty"`
+	// Children are what controllers made for it.
+	Children []Live `json:"children,omitempty"`
+}
 
 // Progress tells the scheduler and the board which stage an attempt is in. It may be called from one goroutine at a time and never blocks.
 type Progress func(Phase, string)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // This file holds the three kinds as users write them: the spec of Flux's kind of the same name. Which fields are there and what they mean:
@@ -71,6 +72,9 @@ type DependsOn struct {
 	Name string `json:"name"`
 	// Namespace of the target. Default: the entry's namespace.
 	Namespace string `json:"namespace,omitempty"`
+	// ReadyExpr is a CEL expression that says when the target is ready enough, in place of being Ready at its newest revision. It sees dep and self: the two targets with
+	// metadata, spec and status as Flux's objects have them.
+	ReadyExpr string `json:"readyExpr,omitempty"`
 }
 
 // UnmarshalJSON reads the short forms too.
@@ -100,16 +104,32 @@ type KustomizationSpec struct {
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 	// Prune deletes what the artifact dropped.
 	Prune bool `json:"prune,omitempty"`
-	// AllowEmptyPrune names the one digest (algorithm:hex) that may prune everything though it renders no objects: the override of a blocked prune.
-	AllowEmptyPrune string `json:"allowEmptyPrune,omitempty"`
+	// PruneLimit is the most that one artifact may prune: a count, or a share of what the target has, such as 30%. Beyond it nothing is pruned until allowMassPrune names
+	// the artifact. Default: 50%, for targets of ten objects or more. 100% is no limit, but an artifact without objects never prunes by itself.
+	PruneLimit *intstr.IntOrString `json:"pruneLimit,omitempty"`
+	// AllowMassPrune names the one digest (algorithm:hex) that may prune more than pruneLimit, and everything though it renders no objects: the override of a blocked prune.
+	AllowMassPrune string `json:"allowMassPrune,omitempty"`
 	// DeletionPolicy says what happens to the objects when the target leaves the config. Default: MirrorPrune.
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 	// Wait makes the target Ready only when every object of it is.
 	Wait bool `json:"wait,omitempty"`
+	// HealthChecks names objects that have to be healthy for the target to be Ready; they need not be the target's own. Where wait is set, it stands beside them.
+	HealthChecks []HealthCheck `json:"healthChecks,omitempty"`
+	// HealthCheckExprs say for custom kinds, in CEL, when their objects are healthy.
+	HealthCheckExprs []HealthCheckExpr `json:"healthCheckExprs,omitempty"`
 	// DependsOn lists the targets that have to be Ready first.
 	DependsOn []DependsOn `json:"dependsOn,omitempty"`
 	// Suspend stops applying and repairing.
 	Suspend bool `json:"suspend,omitempty"`
+	// Force recreates objects whose immutable fields changed, once a dry run has shown that the new object is accepted; never a Namespace, a
+	// CustomResourceDefinition, a PersistentVolume or a PersistentVolumeClaim.
+	Force bool `json:"force,omitempty"`
+	// Ignore leaves fields to others: they are set when the object is created and never changed again.
+	Ignore []IgnoreRule `json:"ignore,omitempty"`
+	// ServiceAccountName is the account, in the entry's namespace, as which the target reads, applies, prunes and checks health. Default: the agent's own.
+	ServiceAccountName string `json:"serviceAccountName,omitempty"`
+	// KubeConfig names the cluster to apply to. Default: the one that the agent's state is in.
+	KubeConfig *KubeConfig `json:"kubeConfig,omitempty"`
 
 	// TargetNamespace is set on every namespaced object. Default: as the manifests say.
 	TargetNamespace string `json:"targetNamespace,omitempty"`
@@ -119,11 +139,116 @@ type KustomizationSpec struct {
 	NameSuffix string `json:"nameSuffix,omitempty"`
 	// CommonMetadata is set on every object.
 	CommonMetadata *CommonMetadata `json:"commonMetadata,omitempty"`
+	// Components are folders, relative to path, with kustomize components; they are applied in order.
+	Components []string `json:"components,omitempty"`
+	// IgnoreMissingComponents leaves out components whose folder is not in the artifact.
+	IgnoreMissingComponents bool `json:"ignoreMissingComponents,omitempty"`
 	// Patches are applied in order.
 	Patches []Patch `json:"patches,omitempty"`
 	// Images replaces names, tags and digests of container images.
 	Images []Image `json:"images,omitempty"`
+	// PostBuild changes what was built.
+	PostBuild *PostBuild `json:"postBuild,omitempty"`
+	// Decryption of what is encrypted in the artifact.
+	Decryption *Decryption `json:"decryption,omitempty"`
 }
+
+// HealthCheck names an object that has to be healthy.
+type HealthCheck struct {
+	// APIVersion of the object, such as apps/v1.
+	APIVersion string `json:"apiVersion"`
+	// Kind of the object.
+	Kind string `json:"kind"`
+	// Name of the object.
+	Name string `json:"name"`
+	// Namespace of the object; none for cluster-scoped kinds.
+	Namespace string `json:"namespace,omitempty"`
+}
+
+// HealthCheckExpr says of one kind when its objects are healthy. The expressions are CEL, give a boolean, and see the object's fields: apiVersion, kind, metadata, spec, status, data …
+// They are tried in the order inProgress, failed, current. An object without status is in progress.
+type HealthCheckExpr struct {
+	// APIVersion of the kind, such as cert-manager.io/v1.
+	APIVersion string `json:"apiVersion"`
+	// Kind that the expressions are for.
+	Kind string `json:"kind"`
+	// InProgress is true while the object is not done yet.
+	InProgress string `json:"inProgress,omitempty"`
+	// Failed is true where it will not become healthy by itself.
+	Failed string `json:"failed,omitempty"`
+	// Current is true where it is healthy.
+	Current string `json:"current"`
+}
+
+// IgnoreRule names fields that are left to others, such as the replicas that an autoscaler sets.
+type IgnoreRule struct {
+	// Paths of the fields as JSON pointers (RFC 6901), such as /spec/replicas.
+	Paths []string `json:"paths"`
+	// Target chooses the objects. Default: all.
+	Target *Selector `json:"target,omitempty"`
+}
+
+// KubeConfig names a cluster: exactly one of secretRef and file.
+type KubeConfig struct {
+	// SecretRef names a Secret in the entry's namespace that holds a kubeconfig.
+	SecretRef *SecretKeyRef `json:"secretRef,omitempty"`
+	// File is the path of a kubeconfig.
+	File string `json:"file,omitempty"`
+	// Context of the kubeconfig. Default: its current one.
+	Context string `json:"context,omitempty"`
+}
+
+// SecretKeyRef names a key of a Secret.
+type SecretKeyRef struct {
+	// Name of the Secret.
+	Name string `json:"name"`
+	// Key in it. Default: value, else value.yaml.
+	Key string `json:"key,omitempty"`
+}
+
+// PostBuild changes what was built.
+type PostBuild struct {
+	// Substitute holds variables for ${var} in the built objects. They go before those of substituteFrom.
+	Substitute map[string]string `json:"substitute,omitempty"`
+	// SubstituteFrom lists where further variables come from; later ones go before earlier ones.
+	SubstituteFrom []SubstituteFrom `json:"substituteFrom,omitempty"`
+	// SubstituteStrategy is WithVariables (only where there is at least one variable) or Always. Default: WithVariables.
+	SubstituteStrategy SubstituteStrategy `json:"substituteStrategy,omitempty"`
+}
+
+// SubstituteFrom names a holder of variables: a ConfigMap, a Secret or a file.
+type SubstituteFrom struct {
+	// Kind of the object: ConfigMap or Secret.
+	Kind string `json:"kind,omitempty"`
+	// Name of the object, in the entry's namespace.
+	Name string `json:"name,omitempty"`
+	// File in place of an object: a path on the agent's machine. Lines KEY=VALUE where it ends in .env, else a YAML map.
+	File string `json:"file,omitempty"`
+	// Optional: it need not be there.
+	Optional bool `json:"optional,omitempty"`
+}
+
+// SubstituteStrategy says when variables are replaced.
+type SubstituteStrategy string
+
+// The strategies of Flux.
+const (
+	SubstituteWithVariables SubstituteStrategy = "WithVariables"
+	SubstituteAlways        SubstituteStrategy = "Always"
+)
+
+// Decryption of resources and generator files. The keys come from a Secret or from files.
+type Decryption struct {
+	// Provider is sops.
+	Provider string `json:"provider"`
+	// SecretRef names a Secret whose keys that end in .agekey hold age identities and those that end in .asc armored OpenPGP private keys.
+	SecretRef *LocalRef `json:"secretRef,omitempty"`
+	// Keys are paths of such files on the agent's machine.
+	Keys []string `json:"keys,omitempty"`
+}
+
+// DecryptionSOPS is the provider of Decryption.
+const DecryptionSOPS = "sops"
 
 // CommonMetadata is set on every object.
 type CommonMetadata struct {
