@@ -58,7 +58,10 @@ func (t Target) Cluster() string {
 	k := t.Kustomization.KubeConfig
 	name := "file " + k.File
 	if r := k.SecretRef; r != nil {
-		name = "secret " + t.Name.Namespace + "/" + r.Name + " " + r.Key
+		name = "secret " + t.Name.Namespace + "/" + r.Name
+		if r.Key != "" && r.Key != "value" && r.Key != "value.yaml" { // the defaults: spelling one out names no other cluster
+			name += " " + r.Key
+		}
 	}
 	if k.Context != "" {
 		name += " context " + k.Context

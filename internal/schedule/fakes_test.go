@@ -138,6 +138,12 @@ func (r *fakeRunner) Delete(ctx context.Context, t deploy.Target, progress deplo
 	if t.HelmRelease != nil {
 		line += " release " + t.Release().Name
 	}
+	if t.Cluster() != "" {
+		line += " in " + t.Cluster()
+	}
+	if t.Kustomization != nil && t.Kustomization.DeletionPolicy != "" {
+		line += " " + string(t.Kustomization.DeletionPolicy)
+	}
 	if t.Suspend {
 		line += " suspended"
 	}

@@ -114,15 +114,24 @@ func TestRecords(t *testing.T) {
 			}
 		})
 	})
-	t.Run("never hold values or patches", func(t *testing.T) {
+	t.Run("never hold values, patches, variables or expressions", func(t *testing.T) {
 		bubble(t, Limits{}, nil, func(r *rig) {
 			r.Set([]deploy.Target{
 				entry(hr("a"), "s", func(t *deploy.Target) { t.HelmRelease.Values = deploy.Values(`{"password":"canary-4711"}`) }),
 				entry(ks("a"), "s", func(t *deploy.Target) { t.Kustomization.Patches = []deploy.Patch{{Patch: "canary-4711"}} }),
+				entry(ks("b"), "s", needs(ks("a")), judges(ks("a"), "'canary-4711' != ''"), func(t *deploy.Target) {
+					t.Kustomization = &deploy.KustomizationSpec{
+						PostBuild:        &deploy.PostBuild{Substitute: map[string]string{"password": "canary-4711"}},
+						HealthCheckExprs: []deploy.HealthCheckExpr{{Current: "canary-4711"}},
+						Decryption:       &deploy.Decryption{Keys: []string{"canary-4711"}},
+						Components:       []string{"canary-4711"},
+						DependsOn:        []deploy.DependsOn{{ReadyExpr: "canary-4711"}},
+					}
+				}),
 			})
 			r.Revised(revision("s", "1"))
 			r.settle()
-			if len(r.memory.stored) != 2 {
+			if len(r.memory.stored) != 3 {
 				t.Fatalf("%d records", len(r.memory.stored))
 			}
 			for n, text := range r.memory.stored {
@@ -347,6 +356,47 @@ func TestDeletion(t *testing.T) {
 			r.settle()
 			r.Set([]deploy.Target{named("new", false)})
 			r.want("delete helmrelease/b release old", "helmrelease/b@1 full")
+		})
+	})
+	in := func(cluster *deploy.KubeConfig, policy deploy.DeletionPolicy) deploy.Target {
+		return entry(ks("a"), "s", func(t *deploy.Target) { t.Kustomization.KubeConfig, t.Kustomization.DeletionPolicy = cluster, policy })
+	}
+	secret := func(name, key string) *deploy.KubeConfig {
+		return &deploy.KubeConfig{SecretRef: &deploy.SecretKeyRef{Name: name, Key: key}}
+	}
+	t.Run("deletes objects from the cluster that a changed entry would leave them in", func(t *testing.T) {
+		bubble(t, Limits{}, nil, func(r *rig) {
+			r.Set([]deploy.Target{in(secret("east", ""), "")})
+			r.Revised(revision("s", "1"))
+			r.want("kustomization/a@1")
+			r.Set([]deploy.Target{in(secret("west", ""), "Delete")})
+			r.want("delete kustomization/a in secret ns/east", "kustomization/a@1")
+			r.Set([]deploy.Target{in(nil, "")})
+			r.want("delete kustomization/a in secret ns/west Delete", "kustomization/a@1")
+			r.Set([]deploy.Target{in(&deploy.KubeConfig{File: "/k", Context: "c"}, "")})
+			r.want("delete kustomization/a", "kustomization/a@1")
+		})
+	})
+	t.Run("leaves objects in a cluster where the changed entry says so", func(t *testing.T) {
+		bubble(t, Limits{}, nil, func(r *rig) {
+			r.Set([]deploy.Target{in(secret("gone", ""), "")})
+			r.Revised(revision("s", "1"))
+			r.want("kustomization/a@1")
+			r.fail(ks("a"), errBad)
+			r.Set([]deploy.Target{in(secret("new", ""), "")})
+			r.want("delete kustomization/a in secret ns/gone")
+			r.fail(ks("a"), nil)
+			r.Set([]deploy.Target{in(secret("new", ""), deploy.DeletionOrphan)})
+			r.want("delete kustomization/a in secret ns/gone Orphan", "kustomization/a@1")
+		})
+	})
+	t.Run("deletes nothing where the key of the cluster's Secret is only spelled out", func(t *testing.T) {
+		bubble(t, Limits{}, nil, func(r *rig) {
+			r.Set([]deploy.Target{in(secret("east", ""), "")})
+			r.Revised(revision("s", "1"))
+			r.want("kustomization/a@1")
+			r.Set([]deploy.Target{in(secret("east", "value"), "")})
+			r.want("kustomization/a@1")
 		})
 	})
 	t.Run("keeps a release whose name is only spelled out", func(t *testing.T) {

@@ -70,7 +70,8 @@ func (l *loop) configure(targets []deploy.Target) {
 		t, ok := s.targets[spec.Name]
 		switch {
 		case !ok:
-			t = &target{spec: spec}
+			t = &target{}
+			t.take(spec)
 			s.targets[spec.Name] = t
 			l.recall(t)
 		case t.gone:
@@ -80,7 +81,7 @@ func (l *loop) configure(targets []deploy.Target) {
 			t.reset()
 			t.forced = t.forced || (t.spec.Suspend && !spec.Suspend) // nobody looked meanwhile
 		}
-		t.spec = spec
+		t.take(spec)
 		t.follow()
 	}
 	for n, t := range s.targets {

@@ -25,7 +25,7 @@ type start struct {
 // saves is how many records are written at once outside of attempts.
 const saves = 4
 
-// next decides. It is pure: no clock, lock or I/O, and it changes nothing.
+// next decides. It is pure: no clock, lock or I/O, and it changes nothing but what a readyExpr remembers of its last answer.
 func next(now time.Time, s *state) (d decision) {
 	if s.stopping {
 		for _, n := range s.order {

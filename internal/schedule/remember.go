@@ -12,19 +12,35 @@ const maxHistory = 10
 // maxMessage cuts what is remembered of an error, in bytes: the board has the whole.
 const maxMessage = 1024
 
-// remembered is a target as its record holds it: all that deleting it needs, without what may be secret or large.
+// remembered is a target as its record holds it: all that deleting it needs, without what may be secret or large. Of a Kustomization it takes the fields that are named here, so that
+// a new field is not remembered by accident.
 func remembered(t deploy.Target) deploy.Target {
+	t.ReadyExprs = nil
 	if t.HelmRelease != nil {
 		h := *t.HelmRelease
-		h.Values = nil
+		h.Values, h.DependsOn = nil, nil // dependsOn: the target has their names
 		t.HelmRelease = &h
 	}
-	if t.Kustomization != nil {
-		k := *t.Kustomization
-		k.Patches = nil
-		t.Kustomization = &k
+	if k := t.Kustomization; k != nil {
+		t.Kustomization = &deploy.KustomizationSpec{
+			SourceRef: k.SourceRef, Path: k.Path, TargetNamespace: k.TargetNamespace,
+			Interval: k.Interval, RetryInterval: k.RetryInterval, Timeout: k.Timeout,
+			Prune: k.Prune, DeletionPolicy: k.DeletionPolicy, Wait: k.Wait, Suspend: k.Suspend,
+			ServiceAccountName: k.ServiceAccountName, KubeConfig: k.KubeConfig,
+		}
 	}
 	return t
+}
+
+// orphanedBy lets today's entry say that what it moves away from is left there: without that, a cluster that is gone for good would hold the target back for ever.
+func orphanedBy(today, was deploy.Target) deploy.Target {
+	if today.Kustomization == nil || was.Kustomization == nil || today.Kustomization.DeletionPolicy != deploy.DeletionOrphan {
+		return was
+	}
+	k := *was.Kustomization
+	k.DeletionPolicy = deploy.DeletionOrphan
+	was.Kustomization = &k
+	return was
 }
 
 // intend is the record before an attempt: what it sets out to do. An attempt for a version that was reached already sets out to do nothing.

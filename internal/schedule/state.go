@@ -39,6 +39,8 @@ type version struct {
 type target struct {
 	// spec as configured; for a target that is gone from the config, as recorded.
 	spec deploy.Target
+	// rules judge those dependencies that have a readyExpr; nil where none has.
+	rules map[deploy.Name]*readyRule
 	// gone: it left the config and is to be deleted.
 	gone bool
 	job  *job // nil while nothing runs
@@ -75,7 +77,15 @@ func (t *target) unsaved() bool { return t.recorded() && t.hash != t.stored }
 // note takes a record over.
 func (t *target) note(rec deploy.Record) { t.rec, t.hash = rec, deploy.HashOf(rec) }
 
-// follow lets the record follow a changed entry, so that what is deleted later is deleted by today's policy, unless the recorded release is another one.
+// take takes an entry of the config over.
+func (t *target) take(spec deploy.Target) {
+	if t.spec.Hash != spec.Hash || t.rules == nil {
+		t.rules = readyRules(spec)
+	}
+	t.spec = spec
+}
+
+// follow lets the record follow a changed entry, so that what is deleted later is deleted by today's policy, unless what is recorded is in another place.
 func (t *target) follow() {
 	if t.gone || !t.recorded() || t.moved() {
 		return
@@ -85,9 +95,19 @@ func (t *target) follow() {
 	t.note(rec)
 }
 
-// moved reports whether running the spec would leave the recorded release behind: it has to be deleted first.
+// moved reports whether running the spec would leave behind what is recorded, a release of another name or objects in another cluster: it has to be deleted first.
 func (t *target) moved() bool {
-	return !t.gone && t.recorded() && t.rec.Target.HelmRelease != nil && t.rec.Target.Release() != t.spec.Release()
+	if t.gone || !t.recorded() {
+		return false
+	}
+	was := &t.rec.Target
+	switch {
+	case was.HelmRelease != nil:
+		return was.Release() != t.spec.Release()
+	case was.Kustomization != nil && (was.Kustomization.KubeConfig != nil || t.spec.Kustomization != nil && t.spec.Kustomization.KubeConfig != nil):
+		return was.Cluster() != t.spec.Cluster()
+	}
+	return false
 }
 
 // action is what a job does.

@@ -17,19 +17,26 @@ func (s *state) blockers(t *target) []string {
 		out = append(out, "an end of the "+s.cycle.Error())
 	}
 	for _, n := range t.spec.DependsOn {
-		if words := s.blocker(n, n.Short(t.spec.Name.Namespace)); words != "" {
+		if words := s.blocker(t, n, n.Short(t.spec.Name.Namespace)); words != "" {
 			out = append(out, words)
 		}
 	}
 	return out
 }
 
-// blocker says why a dependency is not Ready; empty if it is.
-func (s *state) blocker(n deploy.Name, short string) string {
+// blocker says why a dependency is not Ready, or not ready enough for the readyExpr of the target; empty if it is.
+func (s *state) blocker(t *target, n deploy.Name, short string) string {
 	d, ok := s.targets[n]
-	switch {
-	case !ok || d.gone:
+	if !ok || d.gone {
 		return short + ", which is not in the config"
+	}
+	if r := t.rules[n]; r != nil {
+		if words := r.blocker(d, t); words != "" {
+			return short + words
+		}
+		return ""
+	}
+	switch {
 	case s.current(d):
 		return ""
 	case d.job != nil && d.job.action != actionSave:

@@ -41,6 +41,7 @@ func (l *loop) start(now time.Time, st start) {
 		j.target = t.rec.Target
 		if st.action == actionReplace {
 			j.target.Suspend = false // that was the entry before: today's asks for the move
+			j.target = orphanedBy(t.spec, j.target)
 		}
 		j.stage.phase = deploy.PhaseDeleting
 		t.ready, t.attempted, t.full = nil, nil, true // should it be wanted again, nobody knows how much is left
@@ -235,6 +236,6 @@ func (l *loop) deleted(now time.Time, t *target, r result) {
 		l.failed(now, t)
 	default:
 		// It may be back in the config by now: then it starts anew, without a record.
-		*t = target{spec: t.spec, gone: t.gone, forced: t.forced}
+		*t = target{spec: t.spec, rules: t.rules, gone: t.gone, forced: t.forced}
 	}
 }
