@@ -17,12 +17,24 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-// Builder builds. The zero value is ready; safe for concurrent use.
-type Builder struct{}
+// Options of a Builder; none is required.
+type Options struct {
+	// Read gives the data of a ConfigMap or Secret, which substitution and decryption ask for. It is called by several builds at once. What is not there is an error
+	// that apierrors.IsNotFound knows.
+	Read func(ctx context.Context, kind, namespace, name string) (map[string][]byte, error)
+}
+
+// Builder builds. The zero value is ready: it fails only for targets that need Read. Safe for concurrent use.
+type Builder struct {
+	read func(ctx context.Context, kind, namespace, name string) (map[string][]byte, error)
+}
+
+// New makes a Builder.
+func New(o Options) *Builder { return &Builder{read: o.Read} }
 
 // Build renders the target's path of the artifact that is unpacked in dir. It reads nothing outside of dir, writes nothing and asks no network. The objects come
 // in the order in which the files name them, the same in every run; none at all is no error. Errors name the file below the artifact's root.
-func (Builder) Build(ctx context.Context, t deploy.Target, dir string) ([]*unstructured.Unstructured, error) {
+func (r Builder) Build(ctx context.Context, t deploy.Target, dir string) ([]*unstructured.Unstructured, error) {
 	spec := t.Kustomization
 	if spec == nil {
 		return nil, fmt.Errorf("%s is not a kustomization: there is nothing to build", t.Name)
