@@ -16,12 +16,7 @@ func (e *entry) checkAccess(s *deploy.SourceSpec) {
 	e.checkSecretRef("secretRef", s.SecretRef)
 	e.checkSecretRef("certSecretRef", s.CertSecretRef)
 	e.checkSecretRef("proxySecretRef", s.ProxySecretRef)
-	switch name := s.ServiceAccountName; {
-	case name == "":
-		e.emptyIfWritten("serviceAccountName", "want the name of a ServiceAccount in the entry's namespace")
-	case len(validation.IsDNS1123Subdomain(name)) > 0:
-		e.bad("serviceAccountName", "%q is not the name of a ServiceAccount", name)
-	}
+	e.checkServiceAccount(s.ServiceAccountName)
 	if c := s.CredentialFiles; c != nil {
 		e.checkCredentialFiles(c)
 	}
@@ -30,6 +25,16 @@ func (e *entry) checkAccess(s *deploy.SourceSpec) {
 		if s.CertSecretRef != nil {
 			e.bad("certFiles", "certSecretRef says the same: keep one")
 		}
+	}
+}
+
+func (e *entry) checkServiceAccount(name string) {
+	const path = "serviceAccountName"
+	switch {
+	case name == "":
+		e.emptyIfWritten(path, "want the name of a ServiceAccount in the entry's namespace")
+	case len(validation.IsDNS1123Subdomain(name)) > 0:
+		e.bad(path, "%q is not the name of a ServiceAccount", name)
 	}
 }
 
@@ -87,6 +92,20 @@ func (e *entry) checkFile(path, file string) {
 		e.bad(path, "has a $: variables are not replaced; a path that is not absolute is below $CREDENTIALS_DIRECTORY already")
 	case !filepath.IsAbs(file) && !filepath.IsLocal(file):
 		e.bad(path, "leaves $CREDENTIALS_DIRECTORY, which a path that is not absolute is below: write it without ..")
+	}
+}
+
+// checkFileInFull checks the path of a file that is not looked for below $CREDENTIALS_DIRECTORY. Like checkFile it does not repeat it.
+func (e *entry) checkFileInFull(path, file string) {
+	switch {
+	case file == "":
+		e.emptyIfWritten(path, "want the path of a file")
+	case strings.ContainsAny(file, "\x00\n\r"):
+		e.bad(path, "has more than one line: want the path of a file, not what is in it")
+	case strings.Contains(file, "://"):
+		e.bad(path, "is a URL: want the path of a file")
+	case !filepath.IsAbs(file):
+		e.bad(path, "does not begin with /: write the path in full; ~ and variables are not replaced")
 	}
 }
 

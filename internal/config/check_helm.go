@@ -16,6 +16,7 @@ func (e *entry) checkHelmRelease(h *deploy.HelmReleaseSpec) {
 	if h.MaxHistory != nil && *h.MaxHistory < 0 {
 		e.bad("maxHistory", "%d is negative: want the number of revisions to keep, 0 for all", *h.MaxHistory)
 	}
+	e.checkReadyExprs(h.DependsOn)
 	policies := []string{string(deploy.CRDsSkip), string(deploy.CRDsCreate), string(deploy.CRDsCreateReplace)}
 	if i := h.Install; i != nil {
 		e.checkDuration("install.timeout", i.Timeout)

@@ -1,13 +1,13 @@
 package config
 
 import (
-	"errors"
-	"fmt"
-	"io"
+	"path"
+	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/towline/towline/internal/deploy"
@@ -21,20 +21,96 @@ func (e *entry) checkKustomization(k *deploy.KustomizationSpec) {
 	e.checkDuration("interval", k.Interval)
 	e.checkDuration("retryInterval", k.RetryInterval)
 	e.checkDuration("timeout", k.Timeout)
+	e.checkShare("pruneLimit", k.PruneLimit)
 	e.checkSHA256("allowMassPrune", k.AllowMassPrune)
 	e.oneOf("deletionPolicy", string(k.DeletionPolicy), string(deploy.DeletionMirrorPrune), string(deploy.DeletionDelete), string(deploy.DeletionWait), string(deploy.DeletionOrphan))
+	e.checkHealthChecks(k.HealthChecks)
+	e.checkHealthCheckExprs(k.HealthCheckExprs)
+	e.checkReadyExprs(k.DependsOn)
+	for i, rule := range k.Ignore {
+		e.checkIgnoreRule(item("ignore", i), rule)
+	}
+	e.checkServiceAccount(k.ServiceAccountName)
+	if c := k.KubeConfig; c != nil {
+		e.checkKubeConfig(c)
+	}
+	e.checkBuild(k)
+}
+
+// checkBuild checks the fields that say how the manifests are built.
+func (e *entry) checkBuild(k *deploy.KustomizationSpec) {
 	e.checkLabel("targetNamespace", k.TargetNamespace)
 	e.checkAffix("namePrefix", k.NamePrefix)
 	e.checkAffix("nameSuffix", k.NameSuffix)
 	if m := k.CommonMetadata; m != nil {
 		e.checkCommonMetadata(m)
 	}
+	e.checkComponents(k.Path, k.Components)
 	for i, p := range k.Patches {
-		e.checkPatch(fmt.Sprintf("patches[%d]", i), p)
+		e.checkPatch(item("patches", i), p)
 	}
 	for i, img := range k.Images {
-		e.checkImage(fmt.Sprintf("images[%d]", i), img)
+		e.checkImage(item("images", i), img)
 	}
+	if p := k.PostBuild; p != nil {
+		e.checkPostBuild(p)
+	}
+	if d := k.Decryption; d != nil {
+		e.checkDecryption(d)
+	}
+}
+
+// checkShare reports what is no count and no share of a whole.
+func (e *entry) checkShare(path string, limit *intstr.IntOrString) {
+	if limit == nil {
+		return
+	}
+	if limit.Type == intstr.Int {
+		if limit.IntVal < 0 {
+			e.bad(path, "%d is negative: want a count of objects, or a percentage such as 30%%", limit.IntVal)
+		}
+		return
+	}
+	if n, err := strconv.Atoi(strings.TrimSuffix(limit.StrVal, "%")); err != nil || n > 100 {
+		e.bad(path, "%s is more than everything: want at most 100%%, which is no limit", limit.StrVal)
+	}
+}
+
+// checkComponents checks folders that stand beside or below dir, which a kustomization usually leaves for them: ../components/tls.
+func (e *entry) checkComponents(dir string, components []string) {
+	const field = "components"
+	seen := map[string]bool{}
+	for i, c := range components {
+		at, inside := item(field, i), path.Join(dir, c)
+		if e.checkComponent(at, dir, c) && seen[inside] {
+			e.bad(at, "%q is listed twice", c)
+		}
+		seen[inside] = c != "" || seen[inside]
+	}
+}
+
+// checkComponent reports whether a component is one.
+func (e *entry) checkComponent(at, dir, c string) bool {
+	switch joined := path.Join(dir, c); {
+	case c == "":
+		e.emptyIfWritten(at, "want a folder with a component")
+	case strings.Contains(c, "://"):
+		e.bad(at, "%q is a URL: what is built has to be in the artifact", c)
+	case strings.HasPrefix(c, "/"):
+		e.bad(at, "%q is absolute: want a folder relative to path, such as ../components/tls", c)
+	case strings.Contains(c, `\`):
+		e.bad(at, "%q has a backslash: folders are separated by /", c)
+	case strings.ContainsRune(c, 0):
+		e.bad(at, "has a NUL character")
+	case path.IsAbs(dir) || !filepath.IsLocal(path.Clean(dir)): // said of path already
+	case !filepath.IsLocal(joined):
+		e.bad(at, "%q leaves the artifact: it is relative to path, %s", c, path.Clean(dir))
+	case joined == path.Clean(dir):
+		e.bad(at, "%q is the folder of path itself", c)
+	default:
+		return true
+	}
+	return false
 }
 
 func (e *entry) checkAffix(path, s string) {
@@ -72,79 +148,4 @@ func (e *entry) checkImage(path string, img deploy.Image) {
 		e.bad(path+".newTag", "%q is not a tag", img.NewTag)
 	}
 	e.checkSHA256(path+".digest", img.Digest)
-}
-
-// checkPatch parses a patch as far as kustomize needs it to know what it is for.
-func (e *entry) checkPatch(path string, p deploy.Patch) {
-	if t := p.Target; t != nil {
-		e.checkSelector(path+".target.labelSelector", t.LabelSelector)
-		e.checkSelector(path+".target.annotationSelector", t.AnnotationSelector)
-	}
-	if strings.TrimSpace(p.Patch) == "" {
-		if _, written := e.places[path+".patch"]; written {
-			e.bad(path+".patch", "is empty")
-		}
-		return
-	}
-	dec := yaml.NewDecoder(strings.NewReader(p.Patch))
-	for docs := 0; ; docs++ {
-		var doc yaml.Node
-		err := dec.Decode(&doc)
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		if err != nil {
-			line, text := syntaxError([]byte(p.Patch), err)
-			e.bad(path+".patch", "not valid YAML: line %d of the patch: %s", line, text)
-			return
-		}
-		if len(doc.Content) == 1 {
-			e.checkPatchDocument(path, doc.Content[0], p.Target != nil)
-		}
-	}
-}
-
-// operations of RFC 6902, section 4.
-var patchOperations = []string{"add", "remove", "replace", "move", "copy", "test"}
-
-func (e *entry) checkPatchDocument(path string, doc *yaml.Node, hasTarget bool) {
-	switch doc.Kind {
-	case yaml.SequenceNode:
-		if !hasTarget {
-			e.bad(path, "a JSON 6902 patch does not say which objects it is for: add target")
-		}
-		for i, op := range doc.Content {
-			name, where := childText(op, "op"), childText(op, "path")
-			if name == "" || where == "" {
-				e.bad(path+".patch", "operation %d of the JSON 6902 patch wants op and path", i)
-				continue
-			}
-			e.oneOf(path+".patch", name, patchOperations...)
-		}
-	case yaml.MappingNode:
-		if !hasTarget && (childText(doc, "kind") == "" || childText(child(doc, "metadata"), "name") == "") {
-			e.bad(path, "the patch does not say which object it is for: give it kind and metadata.name, or add target")
-		}
-	default:
-		e.bad(path+".patch", "is neither a strategic merge patch (a map) nor a JSON 6902 patch (a list)")
-	}
-}
-
-func child(n *yaml.Node, key string) *yaml.Node {
-	if n == nil || n.Kind != yaml.MappingNode {
-		return nil
-	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value == key {
-			return n.Content[i+1]
-		}
-	}
-	return nil
-}
-
-func childText(n *yaml.Node, key string) string {
-	if c := child(n, key); c != nil {
-		return c.Value
-	}
-	return ""
 }

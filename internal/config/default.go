@@ -68,6 +68,9 @@ func fillKustomization(k *deploy.KustomizationSpec) {
 	fillDuration(&k.RetryInterval, k.Interval.Duration)
 	fillDuration(&k.Timeout, defaultTargetTimeout)
 	fill(&k.DeletionPolicy, deploy.DeletionMirrorPrune)
+	if k.PostBuild != nil {
+		fill(&k.PostBuild.SubstituteStrategy, deploy.SubstituteWithVariables)
+	}
 	k.Path = path.Clean(k.Path) // the root is .
 }
 
@@ -115,7 +118,7 @@ func (e *entry) asSink() deploy.Sink {
 
 // asTarget is the entry as the scheduler takes it, references resolved.
 func (e *entry) asTarget() deploy.Target {
-	t := deploy.Target{Name: e.name, Source: e.sourceName, DependsOn: e.dependsOn, Kustomization: e.kustomization, HelmRelease: e.helmRelease}
+	t := deploy.Target{Name: e.name, Source: e.sourceName, DependsOn: e.dependsOn, ReadyExprs: e.readyExprs, Kustomization: e.kustomization, HelmRelease: e.helmRelease}
 	if k := e.kustomization; k != nil {
 		t.Interval, t.RetryInterval, t.Timeout, t.Suspend = k.Interval.Duration, k.RetryInterval.Duration, k.Timeout.Duration, k.Suspend
 		t.Hash = deploy.HashOf(k)

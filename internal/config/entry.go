@@ -59,6 +59,7 @@ type entry struct {
 	// Set while references are resolved.
 	sourceName deploy.Name
 	dependsOn  []deploy.Name
+	readyExprs map[deploy.Name]string
 }
 
 // lists maps the keys of a document that hold entries to their kind.

@@ -3,6 +3,8 @@ package config
 import (
 	"reflect"
 	"strings"
+
+	"github.com/towline/towline/internal/deploy"
 )
 
 // structField is a field of a spec as its json tag describes it.
@@ -24,6 +26,35 @@ func fieldsOf(t reflect.Type) []structField {
 		fields = append(fields, structField{name: name, typ: f.Type, required: options != "omitempty"})
 	}
 	return fields
+}
+
+// elsewhere are keys of Flux's kinds that are not read here, by the type that would have them, and what to write instead.
+var elsewhere = map[reflect.Type]map[string]string{
+	reflect.TypeFor[deploy.KubeConfig](): {
+		"configMapRef": "logging in to a cluster by the cloud is not read: name a Secret (secretRef) or a file with a kubeconfig",
+	},
+	reflect.TypeFor[deploy.Decryption](): {
+		"serviceAccountName": "key services of clouds are not asked: give the keys themselves with secretRef or keys",
+	},
+	reflect.TypeFor[deploy.HealthCheckExpr](): {
+		"name":      "an expression is for all objects of its kind: drop it, and name single objects in healthChecks",
+		"namespace": "an expression is for all objects of its kind: drop it, and name single objects in healthChecks",
+	},
+	reflect.TypeFor[deploy.HealthCheck](): {
+		"group":   "is written as part of apiVersion: group/version",
+		"version": "is written as part of apiVersion: group/version",
+	},
+	reflect.TypeFor[deploy.SubstituteFrom](): {
+		"namespace": "variables are read from the entry's own namespace only: drop it",
+	},
+}
+
+// unknownKey says what to do about a key that a type does not have.
+func unknownKey(t reflect.Type, key string, known []structField) string {
+	if instead, ok := elsewhere[t][key]; ok {
+		return instead
+	}
+	return "unknown key: " + suggestKey(key, known)
 }
 
 func suggestKey(key string, known []structField) string {

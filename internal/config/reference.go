@@ -116,10 +116,22 @@ func (r *resolver) dependencies(e *entry, refs []deploy.DependsOn) {
 		case r.byName[name] == nil:
 			e.bad(path, "there is no %s%s", name.Short(r.namespace), r.suggest(e, name, deploy.KindKustomization, deploy.KindHelmRelease))
 		default:
-			*ref = deploy.DependsOn{Kind: name.Kind, Name: name.Name, Namespace: name.Namespace}
+			*ref = deploy.DependsOn{Kind: name.Kind, Name: name.Name, Namespace: name.Namespace, ReadyExpr: ref.ReadyExpr}
 			e.dependsOn = append(e.dependsOn, name)
+			e.readyWhen(name, ref.ReadyExpr)
 		}
 	}
+}
+
+// readyWhen notes the expression of a dependency; none if it is empty.
+func (e *entry) readyWhen(name deploy.Name, expr string) {
+	if expr == "" {
+		return
+	}
+	if e.readyExprs == nil {
+		e.readyExprs = map[deploy.Name]string{}
+	}
+	e.readyExprs[name] = expr
 }
 
 // suggest is the name that the entry probably meant: the same name elsewhere before a similar one.

@@ -21,7 +21,9 @@ type section struct{ def, title string }
 var sections = []section{
 	{"", "The file"}, {"source", "sources[]"}, {"Ref", "ref"}, {"LayerSelector", "layerSelector"},
 	{"Verify", "verify"}, {"OIDCIdentity", "verify.matchOIDCIdentity[]"}, {"CredentialFiles", "credentialFiles"}, {"CertFiles", "certFiles"},
-	{"kustomization", "kustomizations[]"}, {"CommonMetadata", "commonMetadata"}, {"Patch", "patches[]"}, {"Selector", "patches[].target"}, {"Image", "images[]"},
+	{"kustomization", "kustomizations[]"}, {"CommonMetadata", "commonMetadata"}, {"Patch", "patches[]"}, {"Selector", "patches[].target, ignore[].target"}, {"Image", "images[]"},
+	{"HealthCheck", "healthChecks[]"}, {"HealthCheckExpr", "healthCheckExprs[]"}, {"IgnoreRule", "ignore[]"}, {"KubeConfig", "kubeConfig"},
+	{"SecretKeyRef", "kubeConfig.secretRef"}, {"PostBuild", "postBuild"}, {"SubstituteFrom", "postBuild.substituteFrom[]"}, {"Decryption", "decryption"},
 	{"helmRelease", "helmReleases[]"}, {"Install", "install"}, {"Upgrade", "upgrade"}, {"Uninstall", "uninstall"},
 	{"notify", "notify[]"}, {"EventSource", "eventSources[]"},
 	{"SourceRef", "sourceRef, chartRef"}, {"DependsOn", "dependsOn[]"}, {"LocalRef", "secretRef"},
@@ -148,7 +150,11 @@ func typeOf(n schemaNode) string {
 	case len(n.Enum) > 0:
 		return strings.Join(n.Enum, ", ")
 	case n.Type == "" && len(n.OneOf) > 0:
-		return typeOf(n.OneOf[0])
+		var types []string
+		for _, alternative := range n.OneOf {
+			types = append(types, typeOf(alternative))
+		}
+		return strings.Join(types, " or ")
 	}
 	return n.Type
 }

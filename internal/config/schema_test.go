@@ -95,6 +95,14 @@ func TestSchemaRefuses(t *testing.T) {
 		"an unknown policy":          `{"helmReleases": [{"name": "a", "chartRef": "b", "install": {"crds": "Never"}}]}`,
 		"an unknown provider":        `{"sources": [{"name": "a", "url": "oci://r.io/a", "interval": "1m", "verify": {"provider": "gpg"}}]}`,
 		"an unknown type of alert":   `{"notify": [{"name": "a", "type": "slack", "address": "https://r.io"}]}`,
+		"a share beyond 100 %":       `{"kustomizations": [{"name": "a", "sourceRef": "b", "pruneLimit": "101%"}]}`,
+		"a negative count":           `{"kustomizations": [{"name": "a", "sourceRef": "b", "pruneLimit": -1}]}`,
+		"a count in quotes":          `{"kustomizations": [{"name": "a", "sourceRef": "b", "pruneLimit": "5"}]}`,
+		"a variable without quotes":  `{"kustomizations": [{"name": "a", "sourceRef": "b", "postBuild": {"substitute": {"PORT": 8080}}}]}`,
+		"an unknown strategy":        `{"kustomizations": [{"name": "a", "sourceRef": "b", "postBuild": {"substituteStrategy": "Never"}}]}`,
+		"variables of another kind":  `{"kustomizations": [{"name": "a", "sourceRef": "b", "postBuild": {"substituteFrom": [{"kind": "Pod", "name": "a"}]}}]}`,
+		"an unknown encryption":      `{"kustomizations": [{"name": "a", "sourceRef": "b", "decryption": {"provider": "age"}}]}`,
+		"a rule without expression":  `{"kustomizations": [{"name": "a", "sourceRef": "b", "healthCheckExprs": [{"apiVersion": "v1", "kind": "A"}]}]}`,
 		"values that are a list":     `{"helmReleases": [{"name": "a", "chartRef": "b", "values": []}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -178,7 +186,7 @@ func specTypes() []reflect.Type {
 		case reflect.Pointer, reflect.Slice:
 			visit(t.Elem())
 		case reflect.Struct:
-			if seen[t] || t == durationType {
+			if seen[t] || isScalar(t) {
 				return
 			}
 			seen[t] = true
@@ -242,6 +250,8 @@ var enums = map[string][]any{
 	"source.provider":         {deploy.ProviderGeneric, deploy.ProviderAWS, deploy.ProviderAzure, deploy.ProviderGCP},
 	"LayerSelector.operation": {deploy.OperationExtract, deploy.OperationCopy},
 	"Verify.provider":         {deploy.VerifyCosign, deploy.VerifyNotation},
+	"Decryption.provider":     {deploy.DecryptionSOPS},
+	"SubstituteFrom.kind":     {"ConfigMap", "Secret"},
 	"notify.type":             {deploy.SinkGeneric, deploy.SinkGenericHMAC, deploy.SinkShoutrrr},
 	"notify.eventSeverity":    {deploy.SeverityInfo, deploy.SeverityError},
 }
@@ -251,8 +261,15 @@ func specialSchema(t reflect.Type) *generator.Schema {
 	switch t {
 	case durationType:
 		return &generator.Schema{Type: "string", Pattern: `^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))*$`, Examples: []any{"30s", "10m", "1h30m"}}
+	case shareType:
+		return &generator.Schema{
+			OneOf:    []*generator.Schema{{Type: "integer", Minimum: "0"}, {Type: "string", Pattern: `^([0-9]|[1-9][0-9]|100)%$`}},
+			Examples: []any{20, "30%"},
+		}
 	case valuesType:
 		return &generator.Schema{Type: "object"}
+	case reflect.TypeFor[deploy.SubstituteStrategy]():
+		return &generator.Schema{Type: "string", Enum: []any{deploy.SubstituteWithVariables, deploy.SubstituteAlways}}
 	case reflect.TypeFor[deploy.CRDsPolicy]():
 		return &generator.Schema{Type: "string", Enum: []any{deploy.CRDsSkip, deploy.CRDsCreate, deploy.CRDsCreateReplace}}
 	case reflect.TypeFor[deploy.DeletionPolicy]():
@@ -305,8 +322,11 @@ func fieldsBelow(t reflect.Type) []structField {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 		t = t.Elem()
 	}
-	if t.Kind() != reflect.Struct || t == durationType {
+	if t.Kind() != reflect.Struct || isScalar(t) {
 		return nil
 	}
 	return fieldsOf(t)
 }
+
+// isScalar reports whether a struct of Go is one word in YAML.
+func isScalar(t reflect.Type) bool { return t == durationType || t == shareType }

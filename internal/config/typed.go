@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/towline/towline/internal/deploy"
 )
@@ -36,6 +37,8 @@ var (
 	dependsOnType = reflect.TypeFor[deploy.DependsOn]()
 	// eventSourceType has a short form like the two above.
 	eventSourceType = reflect.TypeFor[deploy.EventSource]()
+	// shareType is a count or a percentage.
+	shareType = reflect.TypeFor[intstr.IntOrString]()
 )
 
 // walker holds one value against a Go type and writes it as JSON that encoding/json decodes into that type without an error. What does not fit is
@@ -100,6 +103,8 @@ func (w *walker) value(v *value, t reflect.Type, path string, depth int) bool {
 	switch t {
 	case durationType:
 		return w.duration(v, path)
+	case shareType:
+		return w.share(v, path)
 	case valuesType:
 		if v.kind != kindObject {
 			return w.bad(v.place, path, "want a map of Helm values, got %s", v.kind)
@@ -180,7 +185,7 @@ func (w *walker) textMap(v *value, path string) bool {
 		p := path + "." + f.key
 		if f.value.kind != kindText {
 			if f.value.kind != kindBad {
-				w.bad(f.value.place, p, "want text, got %s%s", f.value.kind, hintQuotes(f.value, kindText))
+				w.bad(f.value.place, p, "want text, got %s%s", f.value.kind, hintText(f.value, p))
 			}
 			continue
 		}
@@ -209,7 +214,7 @@ func (w *walker) object(v *value, t reflect.Type, path string, depth int) bool {
 		p := strings.TrimPrefix(path+"."+f.key, ".")
 		i := slices.IndexFunc(known, func(k structField) bool { return k.name == f.key })
 		if i < 0 {
-			w.bad(f.place, p, "unknown key: %s", suggestKey(f.key, known))
+			w.bad(f.place, p, "%s", unknownKey(t, f.key, known))
 			continue
 		}
 		if f.value.kind == kindNull {

@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,9 +41,52 @@ func (w *walker) scalar(v *value, t reflect.Type, path string) bool {
 	return true
 }
 
-// mayBeSecret reports whether a secret may stand at a path, rightly or by mistake, so that messages do not repeat what does.
+// secretPaths are where a secret may stand, rightly or by mistake: messages do not repeat what does. A path of a list or a map stands for what is in it.
+var secretPaths = []string{
+	"credentialFiles", "address", "addressFile", "tokenFile", "kubeConfig.file", "decryption.keys", "postBuild.substitute", "postBuild.substituteFrom",
+}
+
 func mayBeSecret(path string) bool {
-	return strings.HasPrefix(path, "credentialFiles.") || path == "address" || path == "addressFile" || path == "tokenFile"
+	return slices.ContainsFunc(secretPaths, func(p string) bool {
+		rest, below := strings.CutPrefix(path, p)
+		return below && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
+}
+
+// hintText says how to write what is meant to be a text of a map.
+func hintText(v *value, path string) string {
+	switch hint := hintQuotes(v, kindText); {
+	case v.kind == kindNull:
+		return `: write "" if it is meant to be empty`
+	case hint != "" && mayBeSecret(path):
+		return ": put it in quotes"
+	default:
+		return hint
+	}
+}
+
+// sharePattern is a percentage as intstr reads it.
+var sharePattern = regexp.MustCompile(`^(0|[1-9][0-9]*)%$`)
+
+// share writes a whole number or a percentage.
+func (w *walker) share(v *value, path string) bool {
+	const want = "a whole number, or a percentage such as 30%"
+	switch {
+	case v.kind == kindInt:
+		if _, err := strconv.ParseInt(v.json, 10, 32); err != nil {
+			return w.bad(v.place, path, "the number is too large")
+		}
+	case v.kind != kindText:
+		return w.bad(v.place, path, "want %s, got %s", want, v.kind)
+	case !sharePattern.MatchString(v.raw):
+		hint := hintQuotes(v, kindInt)
+		if v.raw != "" && hint == "" && sharePattern.MatchString(strings.ReplaceAll(v.raw, " ", "")) {
+			hint = ": write it without the space"
+		}
+		return w.bad(v.place, path, "want %s, got %q%s", want, v.raw, hint)
+	}
+	w.write(v.json)
+	return true
 }
 
 // hintQuotes says what to do where a scalar became something else than what it looks like.

@@ -72,8 +72,8 @@ type DependsOn struct {
 	Name string `json:"name"`
 	// Namespace of the target. Default: the entry's namespace.
 	Namespace string `json:"namespace,omitempty"`
-	// ReadyExpr is a CEL expression that says when the target is ready enough, in place of being Ready at its newest revision. It sees dep and self: the two targets with
-	// metadata, spec and status as Flux's objects have them.
+	// ReadyExpr is a CEL expression, a boolean, that says when the target is ready enough, in place of being Ready at its newest revision. It sees dep, the target that is
+	// waited for, and self, this entry: both with metadata, spec and status as Flux's objects have them.
 	ReadyExpr string `json:"readyExpr,omitempty"`
 }
 
@@ -104,18 +104,21 @@ type KustomizationSpec struct {
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 	// Prune deletes what the artifact dropped.
 	Prune bool `json:"prune,omitempty"`
-	// PruneLimit is the most that one artifact may prune: a count, or a share of what the target has, such as 30%. Beyond it nothing is pruned until allowMassPrune names
-	// the artifact. Default: 50%, for targets of ten objects or more. 100% is no limit, but an artifact without objects never prunes by itself.
+	// PruneLimit is the most that one artifact may prune: a count of objects, or a share of what the target has, such as 30%. Beyond it nothing is pruned until
+	// allowMassPrune names the artifact. Default: 50%, for targets of ten objects or more. 0 prunes nothing without asking; 100% is no limit, but an artifact without
+	// objects never prunes by itself.
 	PruneLimit *intstr.IntOrString `json:"pruneLimit,omitempty"`
-	// AllowMassPrune names the one digest (algorithm:hex) that may prune more than pruneLimit, and everything though it renders no objects: the override of a blocked prune.
+	// AllowMassPrune names the digest of the one artifact (sha256:hex, as the message of a blocked prune has it) that may prune more than pruneLimit, and everything though
+	// it renders no objects. It means nothing for any other artifact and may stay.
 	AllowMassPrune string `json:"allowMassPrune,omitempty"`
-	// DeletionPolicy says what happens to the objects when the target leaves the config. Default: MirrorPrune.
+	// DeletionPolicy says what happens to the objects when the target leaves the config: MirrorPrune (Delete if prune is on, else Orphan), Delete, WaitForTermination (the
+	// same, and done only when they are gone) or Orphan (they stay). Default: MirrorPrune.
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 	// Wait makes the target Ready only when every object of it is.
 	Wait bool `json:"wait,omitempty"`
-	// HealthChecks names objects that have to be healthy for the target to be Ready; they need not be the target's own. Where wait is set, it stands beside them.
+	// HealthChecks names objects that have to be healthy for the target to be Ready; they need not be the target's own. With wait, all of its own are checked too.
 	HealthChecks []HealthCheck `json:"healthChecks,omitempty"`
-	// HealthCheckExprs say for custom kinds, in CEL, when their objects are healthy.
+	// HealthCheckExprs say for kinds, in CEL, when their objects are healthy. They make nothing wait by themselves: that is for wait and healthChecks.
 	HealthCheckExprs []HealthCheckExpr `json:"healthCheckExprs,omitempty"`
 	// DependsOn lists the targets that have to be Ready first.
 	DependsOn []DependsOn `json:"dependsOn,omitempty"`
@@ -124,7 +127,7 @@ type KustomizationSpec struct {
 	// Force recreates objects whose immutable fields changed, once a dry run has shown that the new object is accepted; never a Namespace, a
 	// CustomResourceDefinition, a PersistentVolume or a PersistentVolumeClaim.
 	Force bool `json:"force,omitempty"`
-	// Ignore leaves fields to others: they are set when the object is created and never changed again.
+	// Ignore leaves fields to others, such as the replicas that an autoscaler sets: they are set when the object is created and never changed again.
 	Ignore []IgnoreRule `json:"ignore,omitempty"`
 	// ServiceAccountName is the account, in the entry's namespace, as which the target reads, applies, prunes and checks health. Default: the agent's own.
 	ServiceAccountName string `json:"serviceAccountName,omitempty"`
@@ -139,21 +142,21 @@ type KustomizationSpec struct {
 	NameSuffix string `json:"nameSuffix,omitempty"`
 	// CommonMetadata is set on every object.
 	CommonMetadata *CommonMetadata `json:"commonMetadata,omitempty"`
-	// Components are folders, relative to path, with kustomize components; they are applied in order.
+	// Components are folders with kustomize components, relative to path and inside the artifact, such as ../components/tls. They are applied in order.
 	Components []string `json:"components,omitempty"`
-	// IgnoreMissingComponents leaves out components whose folder is not in the artifact.
+	// IgnoreMissingComponents leaves out components whose folder is not in the artifact, in place of an error.
 	IgnoreMissingComponents bool `json:"ignoreMissingComponents,omitempty"`
 	// Patches are applied in order.
 	Patches []Patch `json:"patches,omitempty"`
 	// Images replaces names, tags and digests of container images.
 	Images []Image `json:"images,omitempty"`
-	// PostBuild changes what was built.
+	// PostBuild replaces variables in what was built.
 	PostBuild *PostBuild `json:"postBuild,omitempty"`
-	// Decryption of what is encrypted in the artifact.
+	// Decryption of what is encrypted in the artifact. Without it, an encrypted resource is an error.
 	Decryption *Decryption `json:"decryption,omitempty"`
 }
 
-// HealthCheck names an object that has to be healthy.
+// HealthCheck names an object that has to be healthy, by its name: there are no patterns.
 type HealthCheck struct {
 	// APIVersion of the object, such as apps/v1.
 	APIVersion string `json:"apiVersion"`
@@ -182,7 +185,7 @@ type HealthCheckExpr struct {
 
 // IgnoreRule names fields that are left to others, such as the replicas that an autoscaler sets.
 type IgnoreRule struct {
-	// Paths of the fields as JSON pointers (RFC 6901), such as /spec/replicas.
+	// Paths of the fields as JSON pointers (RFC 6901), such as /spec/replicas. Within a name, / is written ~1 and ~ is written ~0.
 	Paths []string `json:"paths"`
 	// Target chooses the objects. Default: all.
 	Target *Selector `json:"target,omitempty"`
@@ -192,7 +195,7 @@ type IgnoreRule struct {
 type KubeConfig struct {
 	// SecretRef names a Secret in the entry's namespace that holds a kubeconfig.
 	SecretRef *SecretKeyRef `json:"secretRef,omitempty"`
-	// File is the path of a kubeconfig.
+	// File is the absolute path of a kubeconfig on the agent's machine.
 	File string `json:"file,omitempty"`
 	// Context of the kubeconfig. Default: its current one.
 	Context string `json:"context,omitempty"`
@@ -206,9 +209,9 @@ type SecretKeyRef struct {
 	Key string `json:"key,omitempty"`
 }
 
-// PostBuild changes what was built.
+// PostBuild replaces variables, ${name} and the functions of it, in what was built. One that is not defined and has no default is an error.
 type PostBuild struct {
-	// Substitute holds variables for ${var} in the built objects. They go before those of substituteFrom.
+	// Substitute holds variables as text: numbers and true or false in quotes. They go before those of substituteFrom.
 	Substitute map[string]string `json:"substitute,omitempty"`
 	// SubstituteFrom lists where further variables come from; later ones go before earlier ones.
 	SubstituteFrom []SubstituteFrom `json:"substituteFrom,omitempty"`
@@ -216,13 +219,13 @@ type PostBuild struct {
 	SubstituteStrategy SubstituteStrategy `json:"substituteStrategy,omitempty"`
 }
 
-// SubstituteFrom names a holder of variables: a ConfigMap, a Secret or a file.
+// SubstituteFrom names a holder of variables: kind and name of a ConfigMap or Secret, or a file.
 type SubstituteFrom struct {
 	// Kind of the object: ConfigMap or Secret.
 	Kind string `json:"kind,omitempty"`
 	// Name of the object, in the entry's namespace.
 	Name string `json:"name,omitempty"`
-	// File in place of an object: a path on the agent's machine. Lines KEY=VALUE where it ends in .env, else a YAML map.
+	// File in place of an object: an absolute path on the agent's machine. Lines KEY=VALUE where it ends in .env, else a YAML map.
 	File string `json:"file,omitempty"`
 	// Optional: it need not be there.
 	Optional bool `json:"optional,omitempty"`
@@ -237,13 +240,13 @@ const (
 	SubstituteAlways        SubstituteStrategy = "Always"
 )
 
-// Decryption of resources and generator files. The keys come from a Secret or from files.
+// Decryption of resources and generator files. The keys come from a Secret, from files or from both.
 type Decryption struct {
-	// Provider is sops.
+	// Provider is sops; there is no other.
 	Provider string `json:"provider"`
 	// SecretRef names a Secret whose keys that end in .agekey hold age identities and those that end in .asc armored OpenPGP private keys.
 	SecretRef *LocalRef `json:"secretRef,omitempty"`
-	// Keys are paths of such files on the agent's machine.
+	// Keys are absolute paths of such files, named in the same way, on the agent's machine.
 	Keys []string `json:"keys,omitempty"`
 }
 
