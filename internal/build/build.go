@@ -53,6 +53,9 @@ func (r Builder) Build(ctx context.Context, t deploy.Target, dir string) ([]*uns
 	if err != nil {
 		return nil, err
 	}
+	if err := r.substitute(ctx, objects, spec.PostBuild, t.Name.Namespace); err != nil {
+		return nil, err
+	}
 	if err := unique(objects); err != nil {
 		return nil, err
 	}
@@ -69,6 +72,10 @@ type build struct {
 
 // objects renders the folder: with its own kustomization file if it has one, else all that lies below it.
 func (b *build) objects(ctx context.Context, start string) ([]*unstructured.Unstructured, error) {
+	components, err := b.components(start)
+	if err != nil {
+		return nil, err
+	}
 	file, err := b.view.kustomizationFile(start)
 	if err != nil {
 		return nil, err
@@ -77,23 +84,24 @@ func (b *build) objects(ctx context.Context, start string) ([]*unstructured.Unst
 		if err := b.check.kustomization(start, false); err != nil {
 			return nil, err
 		}
-		return b.kustomize(ctx, []string{start})
+		return b.kustomize(ctx, []string{start}, components)
 	}
 	found, err := b.view.list(ctx, start)
 	if err != nil {
 		return nil, err
 	}
+	found = found.without(components)
 	plain, err := b.check.generated(found, b.spec.TargetNamespace != "")
 	if err != nil {
 		return nil, err
 	}
-	if len(found.files)+len(found.folders) == 0 {
+	if len(found.files)+len(found.folders)+len(components) == 0 {
 		return nil, nil
 	}
-	if len(found.folders) == 0 && !transforms(b.spec) {
+	if len(found.folders)+len(components) == 0 && !transforms(b.spec) {
 		return plain, nil // kustomize would give the same, ten times slower
 	}
-	return b.kustomize(ctx, found.entries)
+	return b.kustomize(ctx, found.entries, components)
 }
 
 // transforms reports whether the spec changes objects in a way that is kustomize's business.

@@ -18,9 +18,9 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-// kustomize builds the entries with the spec's own changes on top.
-func (b *build) kustomize(ctx context.Context, entries []string) ([]*unstructured.Unstructured, error) {
-	overlay, err := overlay(b.spec, entries)
+// kustomize builds the entries with the components and the spec's own changes on top.
+func (b *build) kustomize(ctx context.Context, entries, components []string) ([]*unstructured.Unstructured, error) {
+	overlay, err := overlay(b.spec, entries, components)
 	if err != nil {
 		return nil, err
 	}
@@ -48,13 +48,12 @@ func (b *build) kustomize(ctx context.Context, entries []string) ([]*unstructure
 }
 
 // overlay is the kustomization file that stands on top of what the artifact has: it is JSON, which is YAML too.
-func overlay(s *deploy.KustomizationSpec, entries []string) ([]byte, error) {
+func overlay(s *deploy.KustomizationSpec, entries, components []string) ([]byte, error) {
 	k := map[string]any{"apiVersion": types.KustomizationVersion, "kind": types.KustomizationKind}
-	resources := make([]string, len(entries))
-	for i, e := range entries {
-		resources[i] = path.Join("..", artifactDir, e)
+	k["resources"] = fromOverlay(entries)
+	if len(components) > 0 {
+		k["components"] = fromOverlay(components)
 	}
-	k["resources"] = resources
 	for key, value := range map[string]string{"namespace": s.TargetNamespace, "namePrefix": s.NamePrefix, "nameSuffix": s.NameSuffix} {
 		if value != "" {
 			k[key] = value
@@ -77,6 +76,15 @@ func overlay(s *deploy.KustomizationSpec, entries []string) ([]byte, error) {
 		return nil, fmt.Errorf("generate a kustomization: %w", err)
 	}
 	return b, nil
+}
+
+// fromOverlay are paths of the artifact as seen from the overlay's folder.
+func fromOverlay(paths []string) []string {
+	seen := make([]string, len(paths))
+	for i, p := range paths {
+		seen[i] = path.Join("..", artifactDir, p)
+	}
+	return seen
 }
 
 // schema guards kustomize's OpenAPI schema, which it keeps in variables of the process: builds that only read it run side by side, one that brings a schema of
