@@ -169,7 +169,7 @@ func evaluate(p cel.Program, vars any) (bool, error) {
 }
 
 // harmless are how those errors begin that show names and no values.
-var harmless = []string{"no such key", "no such attribute", "no such overload", "division by zero", "modulus by zero", "index out of bounds"}
+var harmless = []string{"no such key", "no such attribute", "no such overload", "division by zero", "modulus by zero", "index out of bounds", tooLarge}
 
 // plain is an error of an evaluation without what the object holds: conversions quote the value, which may be secret.
 func plain(err error) error {
