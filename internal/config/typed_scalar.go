@@ -43,10 +43,13 @@ func (w *walker) scalar(v *value, t reflect.Type, path string) bool {
 
 // secretPaths are where a secret may stand, rightly or by mistake: messages do not repeat what does. A path of a list or a map stands for what is in it.
 var secretPaths = []string{
-	"credentialFiles", "address", "addressFile", "tokenFile", "kubeConfig.file", "decryption.keys", "postBuild.substitute", "postBuild.substituteFrom",
+	"credentialFiles", "address", "addressFile", "tokenFile", "kubeConfig.file", "decryption.keys", "postBuild.substitute",
 }
 
 func mayBeSecret(path string) bool {
+	if strings.HasPrefix(path, "postBuild.substituteFrom[") && strings.HasSuffix(path, ".file") {
+		return true
+	}
 	return slices.ContainsFunc(secretPaths, func(p string) bool {
 		rest, below := strings.CutPrefix(path, p)
 		return below && (rest == "" || rest[0] == '.' || rest[0] == '[')
