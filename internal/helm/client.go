@@ -199,13 +199,18 @@ func (c *client) refuseForeign(i *resource.Info) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", nameOf(i), err)
 	}
+	return c.foreign(m, nameOf(i))
+}
+
+// foreign says whose a live object is, where that is another release or target.
+func (c *client) foreign(m metav1.Object, called string) error {
 	if t := m.GetLabels()[deploy.LabelTarget]; t != "" && t != c.target {
-		return fmt.Errorf("%s exists and belongs to %s: remove it there or take it out of the chart", nameOf(i), t)
+		return fmt.Errorf("%s exists and belongs to %s: remove it there or take it out of the chart", called, t)
 	}
 	a := m.GetAnnotations()
 	name, ns := a[annotationRelease], a[annotationReleaseNamespace]
 	if name != "" && (name != c.place.name || ns != c.place.namespace) {
-		return fmt.Errorf("%s exists and belongs to release %s/%s: remove it there, or take the annotation %s off it", nameOf(i), ns, name, annotationRelease)
+		return fmt.Errorf("%s exists and belongs to release %s/%s: remove it there, or take the annotation %s off it", called, ns, name, annotationRelease)
 	}
 	return nil
 }

@@ -102,19 +102,24 @@ func sendCRD(i *resource.Info, policy deploy.CRDsPolicy) (bool, error) {
 		}
 		return true, i.Refresh(live, true)
 	}
+	live, err := applyCRD(h, i)
+	if err != nil {
+		return false, err
+	}
+	return true, i.Refresh(live, true)
+}
+
+// applyCRD applies one object server-side and returns what came of it.
+func applyCRD(h *resource.Helper, i *resource.Info) (runtime.Object, error) {
 	if u, ok := i.Object.(*unstructured.Unstructured); ok {
 		unstructured.RemoveNestedField(u.Object, "status") // generators leave one in the file; it is the server's
 	}
 	body, err := json.Marshal(i.Object)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	force := true // the chart's author decides about its CRDs, whoever applied them before
-	live, err := h.Patch(i.Namespace, i.Name, types.ApplyPatchType, body, &metav1.PatchOptions{Force: &force})
-	if err != nil {
-		return false, err
-	}
-	return true, i.Refresh(live, true)
+	return h.Patch(i.Namespace, i.Name, types.ApplyPatchType, body, &metav1.PatchOptions{Force: &force})
 }
 
 // established is the rule for CRDs whose kinds are about to be used. Other objects of a crds folder are ready at once.

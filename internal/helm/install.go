@@ -55,18 +55,20 @@ func (op *operation) bring(w deploy.Work, n note) ([]deploy.Change, error) {
 
 // install runs Helm's install action, over what is uninstalled or never came to be if replace says so.
 func (op *operation) install(t deploy.Target, p *prepared, replace bool) (*release.Release, error) {
+	crashpoint.At("helm.before-install")
+	op.progress(deploy.PhaseApplying, fmt.Sprintf("installing chart %s %s", p.chart.Name(), p.chart.Metadata.Version))
+	if err := op.applyCRDs(p.crds, installCRDs(t)); err != nil {
+		return nil, err
+	}
+	// The SDK's own context would only make it return while it goes on: the operation's ends its requests and waits instead.
+	return op.newInstall(t, replace).RunWithContext(context.Background(), p.chart, p.values)
+}
+
+// newInstall is Helm's install action as the target wants it.
+func (op *operation) newInstall(t deploy.Target, replace bool) *action.Install {
 	o := t.HelmRelease.Install
 	if o == nil {
 		o = &deploy.Install{}
-	}
-	policy := o.CRDs
-	if policy == "" {
-		policy = deploy.CRDsCreate
-	}
-	crashpoint.At("helm.before-install")
-	op.progress(deploy.PhaseApplying, fmt.Sprintf("installing chart %s %s", p.chart.Name(), p.chart.Metadata.Version))
-	if err := op.applyCRDs(p.crds, policy); err != nil {
-		return nil, err
 	}
 	in := action.NewInstall(op.cfg)
 	in.ReleaseName, in.Namespace, in.Replace = op.place.name, op.place.namespace, replace
@@ -76,8 +78,15 @@ func (op *operation) install(t deploy.Target, p *prepared, replace bool) (*relea
 	in.Wait, in.WaitForJobs, in.DisableHooks = !o.DisableWait, !o.DisableWait && !o.DisableWaitForJobs, o.DisableHooks
 	in.Timeout = op.timeout
 	in.PostRenderer = labeller{value: t.Name.LabelValue()}
-	// The SDK's own context would only make it return while it goes on: the operation's ends its requests and waits instead.
-	return in.RunWithContext(context.Background(), p.chart, p.values)
+	return in
+}
+
+// installCRDs is what an installation does with the chart's CRDs.
+func installCRDs(t deploy.Target) deploy.CRDsPolicy {
+	if o := t.HelmRelease.Install; o != nil && o.CRDs != "" {
+		return o.CRDs
+	}
+	return deploy.CRDsCreate
 }
 
 // confirm makes sure that the record says what the SDK says: it only logs when it cannot write that the release is deployed.

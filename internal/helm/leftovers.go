@@ -77,6 +77,9 @@ func (op *operation) removeOwn(i *resource.Info) (bool, error) {
 	if m.GetDeletionTimestamp() != nil {
 		return false, nil
 	}
+	if op.secrets.dry {
+		return true, nil
+	}
 	uid, background := m.GetUID(), metav1.DeletePropagationBackground
 	_, err = h.DeleteWithOptions(i.Namespace, i.Name, &metav1.DeleteOptions{PropagationPolicy: &background, Preconditions: &metav1.Preconditions{UID: &uid}})
 	if err != nil && !apierrors.IsNotFound(err) {

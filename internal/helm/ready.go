@@ -290,6 +290,19 @@ func selectorOf(u *unstructured.Unstructured) *metav1.LabelSelector {
 	return nil
 }
 
+// podSelector is selectorOf as a query. Not of what has none: as text, the selector of nothing is that of everything.
+func podSelector(u *unstructured.Unstructured) (string, bool) {
+	s := selectorOf(u)
+	if s == nil {
+		return "", false
+	}
+	selector, err := metav1.LabelSelectorAsSelector(s)
+	if err != nil || selector.Empty() {
+		return "", false
+	}
+	return selector.String(), true
+}
+
 func valueOr(p *int32, otherwise int32) int32 {
 	if p == nil {
 		return otherwise

@@ -112,6 +112,8 @@ func (r records) explain(rel *release.Release, err error) error {
 type secretCache struct {
 	typedcorev1.SecretInterface
 	release string
+	// dry keeps writes in memory: the operation only looks at what it would do.
+	dry bool
 
 	// mu guards the rest: the SDK works on goroutines of its own.
 	mu     sync.Mutex
@@ -180,6 +182,9 @@ func (s *secretCache) Get(ctx context.Context, name string, _ metav1.GetOptions)
 
 // Create implements typedcorev1.SecretInterface.
 func (s *secretCache) Create(ctx context.Context, secret *corev1.Secret, opts metav1.CreateOptions) (*corev1.Secret, error) {
+	if s.dry {
+		return s.keep(secret.DeepCopy(), nil)
+	}
 	opts.FieldManager = deploy.FieldManager // by which a later run knows its own records
 	out, err := s.SecretInterface.Create(ctx, secret, opts)
 	return s.keep(out, err)
@@ -187,6 +192,9 @@ func (s *secretCache) Create(ctx context.Context, secret *corev1.Secret, opts me
 
 // Update implements typedcorev1.SecretInterface.
 func (s *secretCache) Update(ctx context.Context, secret *corev1.Secret, opts metav1.UpdateOptions) (*corev1.Secret, error) {
+	if s.dry {
+		return s.keep(secret.DeepCopy(), nil)
+	}
 	opts.FieldManager = deploy.FieldManager
 	out, err := s.SecretInterface.Update(ctx, secret, opts)
 	return s.keep(out, err)
@@ -194,8 +202,10 @@ func (s *secretCache) Update(ctx context.Context, secret *corev1.Secret, opts me
 
 // Delete implements typedcorev1.SecretInterface.
 func (s *secretCache) Delete(ctx context.Context, name string, opts metav1.DeleteOptions) error {
-	if err := s.SecretInterface.Delete(ctx, name, opts); err != nil && !apierrors.IsNotFound(err) {
-		return err
+	if !s.dry {
+		if err := s.SecretInterface.Delete(ctx, name, opts); err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,25 +13,34 @@ import (
 
 // upgrade runs Helm's upgrade action.
 func (op *operation) upgrade(t deploy.Target, p *prepared, history []*release.Release) (*release.Release, error) {
-	o := t.HelmRelease.Upgrade
-	if o == nil {
-		o = &deploy.Upgrade{}
-	}
-	policy := o.CRDs
-	if policy == "" {
-		policy = deploy.CRDsSkip
-	}
-	if len(history) > 0 {
-		// Helm would send the objects to the new namespace and forget those in the old one.
-		if last := history[len(history)-1]; last.Namespace != op.place.namespace {
-			return nil, fmt.Errorf("release %s has its objects in namespace %s, not %s: uninstall it first (helm uninstall --namespace %s %s), or restore targetNamespace",
-				op.place, last.Namespace, op.place.namespace, op.place.storage, op.place.name)
-		}
+	if err := op.refuseMoved(history); err != nil {
+		return nil, err
 	}
 	crashpoint.At("helm.before-upgrade")
 	op.progress(deploy.PhaseApplying, fmt.Sprintf("upgrading to chart %s %s", p.chart.Name(), p.chart.Metadata.Version))
-	if err := op.applyCRDs(p.crds, policy); err != nil {
+	if err := op.applyCRDs(p.crds, upgradeCRDs(t)); err != nil {
 		return nil, err
+	}
+	return op.newUpgrade(t).RunWithContext(context.Background(), op.place.name, p.chart, p.values) // see install about the context
+}
+
+// refuseMoved fails where the release has its objects in another namespace: Helm would send them to the new one and forget those in the old one.
+func (op *operation) refuseMoved(history []*release.Release) error {
+	if len(history) == 0 {
+		return nil
+	}
+	if last := history[len(history)-1]; last.Namespace != op.place.namespace {
+		return fmt.Errorf("release %s has its objects in namespace %s, not %s: uninstall it first (helm uninstall --namespace %s %s), or restore targetNamespace",
+			op.place, last.Namespace, op.place.namespace, op.place.storage, op.place.name)
+	}
+	return nil
+}
+
+// newUpgrade is Helm's upgrade action as the target wants it.
+func (op *operation) newUpgrade(t deploy.Target) *action.Upgrade {
+	o := t.HelmRelease.Upgrade
+	if o == nil {
+		o = &deploy.Upgrade{}
 	}
 	up := action.NewUpgrade(op.cfg)
 	up.Namespace = op.place.namespace
@@ -43,5 +52,13 @@ func (op *operation) upgrade(t deploy.Target, p *prepared, history []*release.Re
 	up.CleanupOnFail = o.CleanupOnFail
 	up.Timeout = op.timeout
 	up.PostRenderer = labeller{value: t.Name.LabelValue()}
-	return up.RunWithContext(context.Background(), op.place.name, p.chart, p.values) // see install about the context
+	return up
+}
+
+// upgradeCRDs is what an upgrade does with the chart's CRDs.
+func upgradeCRDs(t deploy.Target) deploy.CRDsPolicy {
+	if o := t.HelmRelease.Upgrade; o != nil && o.CRDs != "" {
+		return o.CRDs
+	}
+	return deploy.CRDsSkip
 }

@@ -86,23 +86,25 @@ func (c *client) WaitForDelete(list helmkube.ResourceList, timeout time.Duration
 	return nil
 }
 
-// timeUp names what is missing, and of the first object why, as far as its pods tell.
+// timeUp names what is missing, and of the first workload among it why, as far as its pods tell.
 func (w *waiting) timeUp() error {
-	first := w.pending[0]
-	e := &notReadyError{first.name, w.question.not, first.detail}
-	if trouble := w.client.podTroubleOf(first); trouble != "" {
-		e.detail += "; " + trouble
-	}
-	if len(w.pending) == 1 {
-		return e
-	}
-	out := []error{e}
-	for _, it := range w.pending[1:] {
+	var out []error
+	told := false
+	for _, it := range w.pending {
 		if len(out) == maxNamed {
 			out = append(out, fmt.Errorf("and %d more", len(w.pending)-maxNamed))
 			break
 		}
-		out = append(out, &notReadyError{it.name, w.question.not, it.detail})
+		e := &notReadyError{it.name, w.question.not, it.detail}
+		if !told {
+			if trouble := w.client.podTroubleOf(it); trouble != "" {
+				e.detail, told = e.detail+"; "+trouble, true
+			}
+		}
+		out = append(out, e)
+	}
+	if len(out) == 1 {
+		return out[0]
 	}
 	return errors.Join(out...)
 }
@@ -115,11 +117,11 @@ func (c *client) podTroubleOf(it *item) string {
 	if it.seen == nil {
 		return ""
 	}
-	selector, err := metav1.LabelSelectorAsSelector(selectorOf(it.seen))
-	if err != nil || selector.Empty() {
+	selector, ok := podSelector(it.seen)
+	if !ok {
 		return ""
 	}
-	pods, err := c.set.CoreV1().Pods(it.info.Namespace).List(c.ctx, metav1.ListOptions{LabelSelector: selector.String(), Limit: 50})
+	pods, err := c.set.CoreV1().Pods(it.info.Namespace).List(c.ctx, metav1.ListOptions{LabelSelector: selector, Limit: 50})
 	if err != nil {
 		return ""
 	}

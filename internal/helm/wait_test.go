@@ -106,7 +106,7 @@ func TestWaiting(t *testing.T) {
 		pvc := "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: c}\nspec: {accessModes: [ReadWriteOnce], storageClassName: \"\", volumeName: none, resources: {requests: {storage: 1Gi}}}\n"
 		_, err := e.run(t.Context(), short, e.revision(plain("1.0.0", map[string]string{"a": pods("a", `kubelet.towline.dev/image-pull-error: "true"`, ""), "c": pvc})), false)
 		wantFailure(t, err, deploy.ReasonTimeout, "container a is waiting: ImagePullBackOff")
-		wantFailure(t, err, deploy.ReasonTimeout, "PersistentVolumeClaim/"+e.ns+"/c is not ready: the claim is Pending")
+		wantFailure(t, err, deploy.ReasonTimeout, "PersistentVolumeClaim/"+e.ns+"/c is not ready: the claim is Pending\n") // whose pods those are not
 	})
 	t.Run("a finalizer that holds an object up is named when an uninstallation runs out of time", func(t *testing.T) {
 		e := newEnv(t)
