@@ -38,6 +38,13 @@ func (b *build) components(start string) ([]string, error) {
 
 // component checks the folder of a component of the spec and all that it refers to.
 func (c *checker) component(name, folder string) error {
+	info, err := c.view.root.Stat(folder)
+	if err != nil {
+		return fmt.Errorf("components: %s: %w", name, err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("components: %s is no component: %s is a file", name, folder)
+	}
 	file, err := c.view.kustomizationFile(folder)
 	if err != nil {
 		return err
