@@ -11,12 +11,9 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/towline/towline/internal/applier"
 	"github.com/towline/towline/internal/artifact"
-	"github.com/towline/towline/internal/build"
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deploy"
-	"github.com/towline/towline/internal/helm"
 	"github.com/towline/towline/internal/kube"
 	"github.com/towline/towline/internal/notify"
 	"github.com/towline/towline/internal/poller"
@@ -57,16 +54,10 @@ func newAgent(settings config.Agent, cfg *config.Config, log *zap.Logger) (*agen
 	})
 	a.board = status.New(status.Options{Version: version, Namespace: cfg.Namespace, DroppedAlerts: a.notifier.Dropped, CacheUsage: a.store.Usage})
 	a.cache = newCacheKeeper(a.store, log)
-	manifests := applier.New(applier.Options{
-		Clients:   clients,
-		Builder:   build.Builder{},
-		Namespace: cfg.Namespace,
-		Log:       log,
-	})
-	releases := helm.New(helm.Options{Clients: clients, Log: log})
+	brings := newEngines(clients, cfg.Namespace, log)
 	attempts := reconcile.New(map[deploy.Kind]reconcile.Engine{
-		deploy.KindKustomization: manifests,
-		deploy.KindHelmRelease:   releases,
+		deploy.KindKustomization: brings.manifests,
+		deploy.KindHelmRelease:   brings.releases,
 	}, log)
 	limits := schedule.Limits{Kustomizations: settings.Concurrency.Kustomizations, HelmReleases: settings.Concurrency.HelmReleases, Grace: settings.ShutdownTimeout}
 	a.records = &memory{
