@@ -219,15 +219,3 @@ func (p *Pool) sweep() {
 
 // close lets go of the idle connections. Requests under way end as they would.
 func (c *cluster) close() { utilnet.CloseIdleConnectionsFor(c.clients.Config.Transport) }
-
-// Close drops all clients but the agent's own. The pool stays usable.
-func (p *Pool) Close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for ref, c := range p.clusters {
-		if ref != (reference{}) {
-			c.close()
-		}
-	}
-	clear(p.clusters)
-}
