@@ -72,6 +72,7 @@ func TestComponentsAreRefused(t *testing.T) {
 		{"where they list what is remote", files{"app/a.yaml": configMap("a"), "c/kustomization.yaml": component("components: ['github.com/org/repo']")}, "../c",
 			"c/kustomization.yaml: components: github.com/org/repo is not in the artifact, and nothing is fetched from elsewhere"},
 		{"where they generate from what is outside", files{"app/a.yaml": configMap("a"), "c/kustomization.yaml": component("configMapGenerator: [{name: g, envs: [../../../etc/passwd]}]")}, "../c", "/etc/passwd is outside of the artifact"},
+		{"where a patch is missing", files{"app/a.yaml": configMap("a"), "c/kustomization.yaml": component("patches: [{path: p.yaml}]")}, "../c", "c/kustomization.yaml: patches: p.yaml is not in the artifact"},
 		{"where they want charts", files{"app/a.yaml": configMap("a"), "c/kustomization.yaml": component("helmCharts: [{name: x}]")}, "../c", "c/kustomization.yaml: charts are not inflated here"},
 		{"where they want programs", files{"app/a.yaml": configMap("a"), "c/kustomization.yaml": component("transformers: [t.yaml]"), "c/t.yaml": "apiVersion: x/v1\nkind: Y\nmetadata: {name: z}\n"}, "../c", "external plugins disabled"},
 	} {
@@ -106,4 +107,41 @@ func TestComponentsAreRefused(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// All by which a kustomization file names other files stays in the artifact, in components too.
+func TestNothingOutsideIsRead(t *testing.T) {
+	outside := write(t, files{"x.yaml": configMap("canary-4711"), "x.env": "canary=4711\n"})
+	up := strings.Repeat("../", 30)
+	for name, line := range map[string]string{
+		"files of a generator":     "configMapGenerator: [{name: g, files: ['%s/x.yaml']}]",
+		"variables of a generator": "secretGenerator: [{name: g, envs: ['%s/x.env']}]",
+		"a variable file":          "secretGenerator: [{name: g, env: '%s/x.env'}]",
+		"patches":                  "patches: [{path: '%s/x.yaml'}]",
+		"strategic merges":         "patchesStrategicMerge: ['%s/x.yaml']",
+		"JSON patches":             "patchesJson6902: [{path: '%s/x.yaml', target: {version: v1, kind: ConfigMap, name: a}}]",
+		"replacements":             "replacements: [{path: '%s/x.yaml'}]",
+		"a schema":                 "openapi: {path: '%s/x.yaml'}",
+		"kinds of their own":       "crds: ['%s/x.yaml']",
+		"configurations":           "configurations: ['%s/x.yaml']",
+		"resources":                "resources: ['%s/x.yaml']",
+		"components":               "components: ['%s']",
+		"generators":               "generators: ['%s/x.yaml']",
+		"transformers":             "transformers: ['%s/x.yaml']",
+		"validators":               "validators: ['%s/x.yaml']",
+		"inline generators":        "generators: [\"apiVersion: builtin\\nkind: ConfigMapGenerator\\nmetadata: {name: g}\\nfiles: ['%s/x.yaml']\\n\"]",
+	} {
+		for where, to := range map[string]string{"absolute": outside, "relative": up + strings.TrimPrefix(outside, "/")} {
+			t.Run(name+", "+where, func(t *testing.T) {
+				dir := write(t, files{"app/a.yaml": configMap("a"), "c/kustomization.yaml": component(strings.ReplaceAll(line, "%s", to))})
+				objects, err := build.New(build.Options{}).Build(t.Context(), target(deploy.KustomizationSpec{Path: "app", Components: []string{"../c"}}), dir)
+				if err == nil {
+					t.Fatalf("it was built: %v", ids(objects))
+				}
+				if text := err.Error(); !strings.Contains(text, "outside of the artifact") || strings.Contains(text, "canary") {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+	}
 }
