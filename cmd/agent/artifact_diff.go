@@ -14,11 +14,6 @@ import (
 	"github.com/towline/towline/internal/artifact/publish"
 )
 
-// newDiff says what differs. Its exit codes are those of diff and kubectl diff: 0 the same, 1 not the same, 2 anything else.
-func newDiff() *cobra.Command {
-	return newVerb("diff", "Compare what is published with what is here", newDiffArtifact())
-}
-
 // difference is what is printed.
 type difference struct {
 	URL     string   `json:"url"`

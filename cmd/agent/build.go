@@ -21,14 +21,18 @@ import (
 )
 
 func newBuild() *cobra.Command {
-	var showSecrets bool
+	var (
+		path        string
+		showSecrets bool
+	)
 	c := &cobra.Command{
 		Use:     "build TARGET",
 		GroupID: groupConfig,
 		Short:   "Render a target to stdout, as it would be applied",
-		Long: "Fetch the newest artifact of a target's source, render the target and print it. Nothing in the cluster changes; it is only asked for the Secrets that\n" +
-			"the source names, if there are any. The data of Secrets is masked.",
-		Args: exactlyOne("target"),
+		Long: "Fetch the newest artifact of a target's source, render the target and print it. Nothing in the cluster changes; it is only asked for what\n" +
+			"the source and the target name in it, if there is anything. The data of Secrets is masked.",
+		Args:              exactlyOne("target"),
+		ValidArgsFunction: completeTargets,
 		RunE: func(c *cobra.Command, args []string) error {
 			if _, err := deploy.ParseName(args[0], "", ""); err != nil {
 				return usageError{err}
@@ -37,7 +41,7 @@ func newBuild() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			objects, err := render(c.Context(), settings, args[0])
+			objects, err := render(c.Context(), settings, args[0], path)
 			if err != nil {
 				return err
 			}
@@ -45,6 +49,7 @@ func newBuild() *cobra.Command {
 		},
 	}
 	config.AddFlags(c.Flags(), "config", "kubeconfig", "context", "cache-dir")
+	addPath(c, &path)
 	c.Flags().BoolVar(&showSecrets, "show-secrets", false, "print the data of Secrets too")
 	return c
 }
@@ -55,8 +60,8 @@ func needsCluster(s deploy.SourceSpec) bool {
 		s.Verify != nil && (s.Verify.SecretRef != nil || s.Verify.TrustedRootSecretRef != nil)
 }
 
-// render fetches and renders one target of the config.
-func render(ctx context.Context, settings config.Agent, arg string) ([]*unstructured.Unstructured, error) {
+// render fetches and renders one target of the config; a path takes the place of what would be fetched.
+func render(ctx context.Context, settings config.Agent, arg, path string) ([]*unstructured.Unstructured, error) {
 	cfg, err := loadConfig(settings.Config)
 	if err != nil {
 		return nil, err
@@ -65,29 +70,38 @@ func render(ctx context.Context, settings config.Agent, arg string) ([]*unstruct
 	if err != nil {
 		return nil, err
 	}
-	var fromCluster artifact.Secrets
-	if needsCluster(source.Spec) {
-		clients, err := connect(settings)
-		if err != nil {
-			return nil, err
-		}
-		fromCluster = secrets{clients.Kubernetes}
-	}
-	store := newStore(settings, fromCluster, nil)
-	ctx, cancel := context.WithTimeout(ctx, source.Timeout)
-	defer cancel()
-	pin, err := store.Resolve(ctx, source)
-	if err != nil {
-		return nil, err
-	}
-	revision, err := store.Fetch(ctx, source, pin)
+	revision, err := revisionOf(ctx, settings, source, path)
 	if err != nil {
 		return nil, err
 	}
 	if target.HelmRelease != nil {
 		return helm.Render(ctx, target, revision)
 	}
-	return build.Builder{}.Build(ctx, target, revision.Dir)
+	builder := build.New(build.Options{})
+	if needsValues(target) {
+		clients, err := connect(settings)
+		if err != nil {
+			return nil, err
+		}
+		builder = newBuilder(values{clients.Kubernetes})
+	}
+	return builder.Build(ctx, target, revision.Dir)
+}
+
+// revisionOf is what a source has now, or the path in its place. The cluster is only asked where the source needs it.
+func revisionOf(ctx context.Context, settings config.Agent, source deploy.Source, path string) (deploy.Revision, error) {
+	if path != "" {
+		return local(source, path)
+	}
+	var fromCluster artifact.Secrets
+	if needsCluster(source.Spec) {
+		clients, err := connect(settings)
+		if err != nil {
+			return deploy.Revision{}, err
+		}
+		fromCluster = secrets{clients.Kubernetes}
+	}
+	return fetch(ctx, newStore(settings, fromCluster, nil), source)
 }
 
 // find looks a target up in the config, with its source.

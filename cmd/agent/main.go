@@ -77,8 +77,8 @@ func newRoot() *cobra.Command {
 		&cobra.Group{ID: groupLook, Title: "A running agent:"},
 		&cobra.Group{ID: groupArtifact, Title: "Artifacts in registries:"},
 	)
-	root.AddCommand(newRun(), newValidate(), newSchema(), newBuild(), newStatus(), newExplain(), newReconcile(), newReload(), newVersion())
-	root.AddCommand(newPush(), newPull(), newTag(), newList(), newDiff())
+	root.AddCommand(newRun(), newValidate(), newSchema(), newBuild(), newDiff(), newTree(), newExport(), newStatus(), newExplain(), newHistory(), newReconcile(), newReload(), newVersion())
+	root.AddCommand(newPush(), newPull(), newTag(), newList())
 	return root
 }
 

@@ -58,6 +58,10 @@ func TestScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	signers := filepath.Dir(signing.Cosign(t)) // cosign and notation
+	sops, err := filepath.Abs("../../internal/build/sops/testdata") // files that the real sops encrypted, and their keys
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
@@ -90,6 +94,7 @@ func TestScripts(t *testing.T) {
 				"NS="+w.namespace,
 				"REGISTRY="+w.registry.Host(),
 				"KUBECONFIG="+cluster.Kubeconfig,
+				"SOPS_FILES="+sops,
 				"TOWLINE_KUBECONFIG="+cluster.Kubeconfig,
 				"TOWLINE_CONFIG="+filepath.Join(e.WorkDir, "etc", "config.yaml"), // not among the files of the script
 				"TOWLINE_CACHE_DIR="+filepath.Join(e.WorkDir, "cache"),
@@ -116,6 +121,7 @@ func TestScripts(t *testing.T) {
 			"fault":         cmdFault,
 			"guide":         cmdGuide,
 			"heads":         cmdHeads,
+			"kapply":        cmdApply,
 			"kget":          cmdGet,
 			"kill-agent":    cmdKillAgent,
 			"patch":         cmdPatch,
@@ -129,6 +135,8 @@ func TestScripts(t *testing.T) {
 			"signal":        cmdSignal,
 			"signers":       cmdSigners,
 			"secret-docker": cmdDockerSecret,
+			"secret-file":   cmdFileSecret,
+			"versions":      cmdVersions,
 		},
 	})
 }
@@ -271,12 +279,7 @@ func readFolder(ts *testscript.TestScript, folder string) map[string]string {
 		if err != nil {
 			return err
 		}
-		files[rel] = os.Expand(ts.ReadFile(path), func(name string) string {
-			if name == "NS" {
-				return ts.Getenv("NS")
-			}
-			return "$" + name
-		})
+		files[rel] = strings.ReplaceAll(ts.ReadFile(path), "${NS}", ts.Getenv("NS")) // other variables are the artifact's own
 		return nil
 	}))
 	return files
