@@ -100,6 +100,7 @@ func (w *writer) kustomization(t deploy.Target) any {
 	if p := spec.PostBuild; p != nil {
 		post := *p
 		post.SubstituteFrom = w.substituteFrom(p.SubstituteFrom)
+		post.SubstituteStrategy = other(post.SubstituteStrategy, deploy.SubstituteWithVariables)
 		spec.PostBuild = &post
 	}
 	if d := spec.Decryption; d != nil && len(d.Keys) > 0 {
