@@ -113,6 +113,9 @@ func (c *checker) kustomization(dir string, plugin bool) error {
 
 // references follows what a kustomization file lists.
 func (c *checker) references(dir, file string, k *types.Kustomization, plugin bool) error {
+	if err := c.named(dir, file, k); err != nil {
+		return err
+	}
 	ids := make(map[deploy.ObjectID]string)
 	for _, r := range k.Resources {
 		if err := c.entry(dir, file, "resources", r, plugin, ids); err != nil {
