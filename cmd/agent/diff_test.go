@@ -88,7 +88,9 @@ func TestWriteDifferences(t *testing.T) {
 			"kind": "ConfigMap", "metadata": map[string]any{"name": "settings", "uid": color, "managedFields": []any{}}, "data": map[string]any{"color": color},
 		}}
 	}
-	id := func(name string) deploy.ObjectID { return deploy.ObjectID{Kind: "ConfigMap", Namespace: "shop", Name: name} }
+	id := func(name string) deploy.ObjectID {
+		return deploy.ObjectID{Kind: "ConfigMap", Namespace: "shop", Name: name}
+	}
 	var all []shownDifference
 	for _, d := range []deploy.Difference{
 		{Change: deploy.Change{Action: deploy.ActionUpdate, Object: id("settings"), Reason: "drifted"}, Before: settings("red"), After: settings("blue\x1b[2J")},
@@ -139,7 +141,9 @@ func TestWriteDifferences(t *testing.T) {
 }
 
 func TestWriteTree(t *testing.T) {
-	at := func(kind, name string) deploy.ObjectID { return deploy.ObjectID{Kind: kind, Namespace: "shop", Name: name} }
+	at := func(kind, name string) deploy.ObjectID {
+		return deploy.ObjectID{Kind: kind, Namespace: "shop", Name: name}
+	}
 	created := time.Now().Add(-90 * time.Second)
 	var b bytes.Buffer
 	err := writeTree(&b, shownTree{Target: "kustomization/web", Objects: []deploy.Live{
