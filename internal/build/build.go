@@ -48,9 +48,15 @@ func (r Builder) Build(ctx context.Context, t deploy.Target, dir string) ([]*uns
 	if err != nil {
 		return nil, err
 	}
+	if v.decrypt, err = r.decryption(ctx, t); err != nil {
+		return nil, err
+	}
 	b := &build{view: v, spec: spec, check: checker{view: v, seen: make(map[string]bool)}}
 	objects, err := b.objects(ctx, start)
 	if err != nil {
+		return nil, err
+	}
+	if err := v.decrypt.secrets(objects); err != nil {
 		return nil, err
 	}
 	if err := r.substitute(ctx, objects, spec.PostBuild, t.Name.Namespace); err != nil {

@@ -69,9 +69,12 @@ func claim(ids map[deploy.ObjectID]string, objects []*unstructured.Unstructured,
 }
 
 func (c *checker) manifest(file string) ([]*unstructured.Unstructured, error) {
-	content, err := c.view.root.ReadFile(file)
+	content, err := c.view.content(file)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", file, err)
+	}
+	if err := c.view.decrypt.unopened(file, content); err != nil {
+		return nil, err
 	}
 	return decode(file, content)
 }
@@ -164,7 +167,7 @@ func (c *checker) entry(dir, file, field, ref string, plugin bool, ids map[deplo
 		return c.kustomization(at, plugin)
 	}
 	if plugin {
-		content, err := c.view.root.ReadFile(at)
+		content, err := c.view.content(at)
 		if err != nil {
 			return fmt.Errorf("read %s: %w", at, err)
 		}

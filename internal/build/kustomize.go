@@ -29,6 +29,9 @@ func (b *build) kustomize(ctx context.Context, entries, components []string) ([]
 		return nil, err
 	}
 	resources, err := run(b.view, b.check.customSchema)
+	if failed := b.view.decrypt.failed; failed != nil {
+		return nil, failed
+	}
 	if err != nil {
 		return nil, fmt.Errorf("kustomize: %w", discreet(err))
 	}

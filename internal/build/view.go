@@ -32,6 +32,8 @@ type view struct {
 	// overlay is the content of the generated kustomization file, overlayFile in overlayDir.
 	overlay                 []byte
 	overlayDir, overlayFile string
+	// decrypt opens files when they are read.
+	decrypt *decrypter
 }
 
 var _ filesys.FileSystem = (*view)(nil)
@@ -139,7 +141,16 @@ func (v *view) ReadFile(p string) ([]byte, error) {
 	if info.IsDir() {
 		return nil, errFolder // the error of ReadFile would name the place of the cache on this machine
 	}
-	return v.root.ReadFile(rel)
+	return v.content(rel)
+}
+
+// content reads a file below the root and opens it if it is encrypted.
+func (v *view) content(rel string) ([]byte, error) {
+	content, err := v.root.ReadFile(rel)
+	if err != nil {
+		return nil, err
+	}
+	return v.decrypt.file(rel, content)
 }
 
 // Open opens a file of the artifact for reading.
