@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -91,6 +92,12 @@ func statusError(resp *http.Response, body []byte) error {
 	if json.Unmarshal(body, &s) == nil && s.Kind == "Status" {
 		if s.Code == 0 {
 			s.Code = int32(resp.StatusCode)
+		}
+		if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
+			if s.Details == nil {
+				s.Details = &metav1.StatusDetails{}
+			}
+			s.Details.RetryAfterSeconds = max(s.Details.RetryAfterSeconds, int32(min(seconds, 3600)))
 		}
 		return &apierrors.StatusError{ErrStatus: s}
 	}

@@ -42,8 +42,9 @@ func TestApply(t *testing.T) {
 	w.step(t, "only what changed is sent", func(t *testing.T) {
 		w.text = w.configMap("a", "1") + w.configMap("b", "2")
 		got := w.counted(func() { wantEqual(t, "changes", w.converge(false), []string{"apply ConfigMap/NS/b"}) })
-		wantEqual(t, "requests", len(got), 3)
-		wantEqual(t, "the apply", got[1], "PATCH "+b)
+		wantEqual(t, "requests", len(got), 4)
+		wantEqual(t, "the look at its marks", got[0], "GET "+b)
+		wantEqual(t, "the apply", got[2], "PATCH "+b)
 		wantEqual(t, "value", w.value("b"), "2")
 	})
 	w.step(t, "a full run repairs what drifted and what is missing", func(t *testing.T) {

@@ -16,7 +16,6 @@ import (
 	"sigs.k8s.io/cli-utils/pkg/object"
 
 	"github.com/towline/towline/internal/deploy"
-	"github.com/towline/towline/internal/kube"
 )
 
 // listFrom is from how many objects of one kind and namespace on one LIST is cheaper than a GET for each.
@@ -27,11 +26,22 @@ type seen struct {
 	found bool
 	uid   types.UID
 	owned string
-	err   error
+	// mode that its marks ask for, byHand that somebody set more with kubectl than the artifact has.
+	mode   mode
+	byHand bool
+	err    error
+}
+
+// view is how objects are looked at.
+type view struct {
+	target deploy.Name
+	render *rendered
+	// version is the resourceVersion to ask for: "0" takes what the server has at hand, which costs it little and may be some milliseconds old.
+	version string
 }
 
 // observe looks at the metadata of objects. An error stands beside the object that it is about: an API group that is down says nothing about the others.
-func (e *site) observe(ctx context.Context, n deploy.Name, ids []object.ObjMetadata) (map[object.ObjMetadata]seen, error) {
+func (e *site) observe(ctx context.Context, v view, ids []object.ObjMetadata) (map[object.ObjMetadata]seen, error) {
 	groups := map[kindNamespace][]object.ObjMetadata{}
 	for _, id := range ids {
 		g := kindNamespace{id.GroupKind, id.Namespace}
@@ -40,11 +50,11 @@ func (e *site) observe(ctx context.Context, n deploy.Name, ids []object.ObjMetad
 	var reads []func() map[object.ObjMetadata]seen
 	for g, members := range groups {
 		if len(members) >= listFrom {
-			reads = append(reads, func() map[object.ObjMetadata]seen { return e.observeKind(ctx, n, g, members) })
+			reads = append(reads, func() map[object.ObjMetadata]seen { return e.observeKind(ctx, v, g, members) })
 			continue
 		}
 		for _, id := range members {
-			reads = append(reads, func() map[object.ObjMetadata]seen { return map[object.ObjMetadata]seen{id: e.observeOne(ctx, id)} })
+			reads = append(reads, func() map[object.ObjMetadata]seen { return map[object.ObjMetadata]seen{id: e.observeOne(ctx, v, id)} })
 		}
 	}
 	var mu sync.Mutex // guards all
@@ -63,20 +73,23 @@ type kindNamespace struct {
 	namespace string
 }
 
-func (e *site) observeOne(ctx context.Context, id object.ObjMetadata) seen {
-	m, err := e.metadata(ctx, id)
+func (e *site) observeOne(ctx context.Context, v view, id object.ObjMetadata) seen {
+	m, err := e.metadataAt(ctx, id, v.version)
 	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
 		return seen{}
 	}
 	if err != nil {
 		return seen{err: err}
 	}
-	return seenOf(m)
+	return v.seen(id, m)
 }
 
 // observeKind lists by our label: what lost the label reads as missing, and is right again when it has been applied.
-func (e *site) observeKind(ctx context.Context, n deploy.Name, g kindNamespace, members []object.ObjMetadata) map[object.ObjMetadata]seen {
+func (e *site) observeKind(ctx context.Context, v view, g kindNamespace, members []object.ObjMetadata) map[object.ObjMetadata]seen {
 	out := make(map[object.ObjMetadata]seen, len(members))
+	for _, id := range members {
+		out[id] = seen{}
+	}
 	fail := func(err error) map[object.ObjMetadata]seen {
 		for _, id := range members {
 			out[id] = seen{err: err}
@@ -91,7 +104,7 @@ func (e *site) observeKind(ctx context.Context, n deploy.Name, g kindNamespace, 
 		return fail(err)
 	}
 	const page = 500 // objects; the API server's own clients use it
-	opts := metav1.ListOptions{LabelSelector: deploy.LabelTarget + "=" + n.LabelValue(), Limit: page}
+	opts := metav1.ListOptions{LabelSelector: deploy.LabelTarget + "=" + v.target.LabelValue(), Limit: page, ResourceVersion: v.version}
 	for {
 		list, err := e.clients.Metadata.Resource(mapping.Resource).Namespace(g.namespace).List(ctx, opts)
 		if err != nil {
@@ -99,24 +112,32 @@ func (e *site) observeKind(ctx context.Context, n deploy.Name, g kindNamespace, 
 		}
 		for i := range list.Items {
 			m := &list.Items[i]
-			out[object.ObjMetadata{GroupKind: g.GroupKind, Namespace: m.Namespace, Name: m.Name}] = seenOf(m)
+			id := object.ObjMetadata{GroupKind: g.GroupKind, Namespace: m.Namespace, Name: m.Name}
+			if _, asked := out[id]; asked {
+				out[id] = v.seen(id, m)
+			}
 		}
-		if opts.Continue = list.Continue; opts.Continue == "" {
+		if opts.Continue, opts.ResourceVersion = list.Continue, ""; opts.Continue == "" {
 			return out
 		}
 	}
 }
 
-func seenOf(m *metav1.PartialObjectMetadata) seen {
-	return seen{found: true, uid: m.UID, owned: kube.OwnedHash(m.ManagedFields, deploy.FieldManager, metav1.ManagedFieldsOperationApply)}
+func (v view) seen(id object.ObjMetadata, m *metav1.PartialObjectMetadata) seen {
+	u, ignored := v.render.byID[id], v.render.ignored[id]
+	return seen{found: true, uid: m.UID, owned: ownedHash(m.ManagedFields, u, ignored), mode: modeOf(m), byHand: setByHand(m.ManagedFields, u, ignored)}
 }
 
 func (e *site) metadata(ctx context.Context, id object.ObjMetadata) (*metav1.PartialObjectMetadata, error) {
+	return e.metadataAt(ctx, id, "")
+}
+
+func (e *site) metadataAt(ctx context.Context, id object.ObjMetadata, version string) (*metav1.PartialObjectMetadata, error) {
 	mapping, err := e.clients.Mapper.RESTMapping(id.GroupKind)
 	if err != nil {
 		return nil, err
 	}
-	return e.clients.Metadata.Resource(mapping.Resource).Namespace(id.Namespace).Get(ctx, id.Name, metav1.GetOptions{})
+	return e.clients.Metadata.Resource(mapping.Resource).Namespace(id.Namespace).Get(ctx, id.Name, metav1.GetOptions{ResourceVersion: version})
 }
 
 // undefined is nil where no CRD defines a kind that is not served. Objects of one that is merely not served now (a version switched off, a server that has just

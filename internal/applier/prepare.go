@@ -22,7 +22,12 @@ const defaultNamespace = "default"
 // rendered is what a target's artifact says, ready to be sent.
 type rendered struct {
 	objects object.UnstructuredSet
-	hashes  map[object.ObjMetadata]string
+	byID    map[object.ObjMetadata]*unstructured.Unstructured
+	// hashes of the objects without the fields that are left to others.
+	hashes map[object.ObjMetadata]string
+	// ignored are the fields that are left to others, of the objects that have some; modes are what marks of the artifact ask for, of those that have any.
+	ignored map[object.ObjMetadata][]pointer
+	modes   map[object.ObjMetadata]mode
 	// invalid objects cannot be sent; the error says why. They are among objects as well.
 	invalid map[object.ObjMetadata]error
 	// unsureKinds are kinds of which not even the scope is known now: no object of theirs counts as dropped.
@@ -31,8 +36,12 @@ type rendered struct {
 
 // prepare copies the built objects and makes them ours: a namespace where one is needed, the target's label, the owning inventory. It waits a moment for kinds that
 // the server does not know yet.
-func (e *site) prepare(ctx context.Context, i info, n deploy.Name, built []*unstructured.Unstructured) (*rendered, error) {
-	r := &rendered{hashes: map[object.ObjMetadata]string{}, invalid: map[object.ObjMetadata]error{}, unsureKinds: map[schema.GroupKind]bool{}}
+func (e *site) prepare(ctx context.Context, i info, t deploy.Target, built []*unstructured.Unstructured) (*rendered, error) {
+	rules, err := ignoreRules(t.Kustomization.Ignore)
+	if err != nil {
+		return nil, err
+	}
+	r := newRendered(len(built))
 	var crds []*unstructured.Unstructured
 	for _, u := range built {
 		if object.IsCRD(u) {
@@ -40,7 +49,7 @@ func (e *site) prepare(ctx context.Context, i info, n deploy.Name, built []*unst
 		}
 	}
 	scopes := e.scopes(ctx, built, crds)
-	label := n.LabelValue()
+	label := t.Name.LabelValue()
 	for _, u := range built {
 		c := u.DeepCopy()
 		scope, err := scopes.of(c)
@@ -66,9 +75,8 @@ func (e *site) prepare(ctx context.Context, i info, n deploy.Name, built []*unst
 		} else if twice {
 			return nil, fmt.Errorf("%s is rendered twice", objectID(id))
 		}
-		r.hashes[id] = deploy.HashOf(c.Object)
-		r.objects = append(r.objects, c)
-		if err != nil {
+		r.add(id, c, rules)
+		if err = errors.Join(err, checkMarks(c)); err != nil {
 			r.invalid[id] = err
 		}
 	}
@@ -76,6 +84,28 @@ func (e *site) prepare(ctx context.Context, i info, n deploy.Name, built []*unst
 		return nil, fmt.Errorf("the artifact contains an inventory of cli-utils: %w", err)
 	}
 	return r, nil
+}
+
+func newRendered(n int) *rendered {
+	return &rendered{
+		byID: make(map[object.ObjMetadata]*unstructured.Unstructured, n), hashes: make(map[object.ObjMetadata]string, n), invalid: map[object.ObjMetadata]error{},
+		ignored: map[object.ObjMetadata][]pointer{}, modes: map[object.ObjMetadata]mode{}, unsureKinds: map[schema.GroupKind]bool{},
+	}
+}
+
+func (r *rendered) add(id object.ObjMetadata, u *unstructured.Unstructured, rules []ignoreRule) {
+	r.objects = append(r.objects, u)
+	r.byID[id] = u
+	ignored := ignoredIn(u, rules)
+	if len(ignored) == 0 {
+		r.hashes[id] = deploy.HashOf(u.Object)
+	} else {
+		r.ignored[id] = ignored
+		r.hashes[id] = deploy.HashOf(without(u, ignored).Object)
+	}
+	if m := modeOf(u); m != (mode{}) {
+		r.modes[id] = m
+	}
 }
 
 // stamp marks an object as the target's and removes what only a server may say.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -38,11 +39,28 @@ func retryPausing(ctx context.Context, pause func(context.Context, time.Duration
 		if err == nil || n == retryTries || ctx.Err() != nil || !again(err) {
 			return err
 		}
-		if pause(ctx, wait) != nil {
+		if pause(ctx, max(wait, asked(err))) != nil {
 			return err
 		}
 		wait = min(wait*2, retryMost)
 	}
+}
+
+// asked is how long the server wants to be left alone.
+func asked(err error) time.Duration {
+	const most = 30 * time.Second // a run does not hang for longer on one answer
+	seconds, _ := apierrors.SuggestsClientDelay(err)
+	return min(time.Duration(seconds)*time.Second, most)
+}
+
+// unready reports whether an admission or conversion webhook could not be called: its server is starting, or part of what is being applied.
+func unready(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) || status.Status().Code < 500 {
+		return false
+	}
+	text := status.Status().Message
+	return strings.Contains(text, "failed calling webhook") || strings.Contains(text, "conversion webhook for") && strings.Contains(text, "failed")
 }
 
 // sleep waits, or returns the context's error as soon as it ends.

@@ -72,7 +72,8 @@ func TestEditedListKeys(t *testing.T) {
 		repaired(t)
 	})
 	w.step(t, "a foreign port that is in nobody's way stays, whatever else is repaired", func(t *testing.T) {
-		edit(t, types.StrategicMergePatchType, `{"spec":{"ports":[{"name":"b","port":90}],"selector":{"app":"y"}}}`)
+		add := `{"spec":{"ports":[{"name":"b","port":90}],"selector":{"app":"y"}}}`
+		must(services.Patch(t.Context(), "s", types.StrategicMergePatchType, []byte(add), metav1.PatchOptions{FieldManager: "operator"}))(t)
 		got := patches(w.counted(func() { w.converge(true) }))
 		wantEqual(t, "applied", got, []string{path})
 		wantEqual(t, "ports", ports(t), "b 90/TCP, a 80/TCP")
