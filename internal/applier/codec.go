@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -16,11 +17,13 @@ import (
 //
 //	group/kind/namespace/name hash-rendered hash-owned uid
 //
-// A word that is not known is "-"; hash-rendered is "kept" for an object that was dropped and is deliberately left alone. Names are path-escaped: RBAC allows
+// A word that is not known is "-"; hash-rendered is "kept" for an object that was dropped and is deliberately left alone, and "blocked-" with a number for one that
+// was dropped by a prune that pruneLimit stopped. Names are path-escaped: RBAC allows
 // everything in them but "/" and "%", spaces included.
 const (
 	unknownWord = "-"
 	keptWord    = "kept"
+	blockedWord = "blocked-"
 )
 
 // entry is what the inventory says of one object.
@@ -32,6 +35,8 @@ type entry struct {
 	uid   types.UID
 	// kept: no longer rendered, but something forbids deleting it.
 	kept bool
+	// blockedOf: no longer rendered, but its prune was more than pruneLimit allows; the number is how many objects the target had then. rendered is empty.
+	blockedOf int
 	// shard that the line is in. An object never moves between shards, so no order of writes can lose it.
 	shard int
 }
@@ -47,8 +52,11 @@ func appendLine(b []byte, id object.ObjMetadata, e entry) []byte {
 		b = append(b, url.PathEscape(word)...)
 	}
 	rendered := e.rendered
-	if e.kept {
+	switch {
+	case e.kept:
 		rendered = keptWord
+	case e.blockedOf > 0:
+		rendered = blockedWord + strconv.Itoa(e.blockedOf)
 	}
 	for _, word := range []string{rendered, e.owned, string(e.uid)} {
 		b = append(b, ' ')
@@ -83,6 +91,13 @@ func parseLine(line string) (object.ObjMetadata, entry, error) {
 	e := entry{rendered: known(words[1]), owned: known(words[2]), uid: types.UID(known(words[3]))}
 	if e.rendered == keptWord {
 		e.rendered, e.kept = "", true
+	}
+	if count, blocked := strings.CutPrefix(e.rendered, blockedWord); blocked {
+		n, err := strconv.Atoi(count)
+		if err != nil || n <= 0 {
+			return object.ObjMetadata{}, entry{}, fmt.Errorf("inventory line %q: %q is not a count of objects", line, count)
+		}
+		e.rendered, e.blockedOf = "", n
 	}
 	return id, e, nil
 }

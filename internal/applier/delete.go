@@ -51,6 +51,7 @@ func (e *Engine) Delete(ctx context.Context, t deploy.Target, progress deploy.Pr
 	}
 	r.destroy = true
 	e.setSettled(n.work, false)
+	e.setRefused(n.work, nil, nil, nil)
 	r.progress(deploy.PhaseDeleting, fmt.Sprintf("deleting %d objects", len(ids)))
 	return r.outcome(ctx, r.do(ctx))
 }

@@ -45,6 +45,7 @@ func TestDelete(t *testing.T) {
 			if c.stays {
 				cm := must(w.kube.Kubernetes.CoreV1().ConfigMaps(w.ns).Get(t.Context(), "a", metav1.GetOptions{}))(t)
 				wantEqual(t, "our marks", len(cm.Labels)+len(cm.Annotations), 0)
+				wantEqual(t, "its fields are owned as before", cm.ManagedFields[0].Manager+" "+string(cm.ManagedFields[0].Operation), "towline Apply")
 			}
 			got := w.counted(func() {
 				if err := w.engine.Delete(t.Context(), w.target, nil); err != nil {
@@ -185,7 +186,7 @@ func TestPlanThatIsOld(t *testing.T) {
 	annotate("b", `{"towline.dev/prune":"disabled"}`)
 	annotate("c", `{"config.k8s.io/owning-inventory":"stranger"}`)
 	_, err := w.engine.Apply(t.Context(), work, p, nil)
-	wantFailure(t, err, deploy.ReasonPruneFailed, true, "/b: not deleted: its annotation towline.dev/prune is disabled")
+	wantFailure(t, err, deploy.ReasonPruneFailed, true, "/b: not deleted: its towline.dev/prune is disabled")
 	wantEqual(t, "values", w.value("b")+w.value("c"), "11")
 	w.converge(false)
 	wantEqual(t, "values", w.value("b")+w.value("c"), "11")

@@ -50,10 +50,14 @@ type Engine struct {
 	// slots holds one token per request that may be under way.
 	slots chan struct{}
 
-	// mu guards settled and flights.
+	// mu guards settled, refusals, rules and flights.
 	mu sync.Mutex
 	// settled remembers the digest and spec that a target was brought to: it is not even rendered again until one of them changes.
 	settled map[deploy.Name]string
+	// refusals are the targets whose last attempt ended with nothing but a blocked prune.
+	refusals map[deploy.Name]*refusal
+	// rules are the compiled healthCheckExprs of the targets that have some.
+	rules map[deploy.Name]*healthRules
 	// flights are the attempts that are between their plan and their inventory.
 	flights map[deploy.Name]*flight
 }
@@ -74,6 +78,8 @@ func New(o Options) *Engine {
 		log:      o.Log.Named("applier"),
 		slots:    make(chan struct{}, o.Workers),
 		settled:  map[deploy.Name]string{},
+		refusals: map[deploy.Name]*refusal{},
+		rules:    map[deploy.Name]*healthRules{},
 		flights:  map[deploy.Name]*flight{},
 	}
 }

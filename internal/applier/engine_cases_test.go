@@ -103,7 +103,7 @@ func TestEmptyArtifact(t *testing.T) {
 	w.step(t, "prunes nothing and says so", func(t *testing.T) {
 		got := w.counted(func() {
 			_, err := w.run(t.Context(), false)
-			wantFailure(t, err, deploy.ReasonPruneBlocked, true, "2 are in the inventory", "allowMassPrune: "+w.work(false).Revision.Digest)
+			wantFailure(t, err, deploy.ReasonPruneBlocked, true, "2 of 2 objects in the inventory would be deleted, because the artifact renders no objects", "allowMassPrune: "+w.work(false).Revision.Digest)
 		})
 		wantEqual(t, "requests", got, []string(nil))
 		wantEqual(t, "value", w.value("a"), "1")
@@ -132,7 +132,7 @@ func TestKept(t *testing.T) {
 		w.text = base
 		changes := w.converge(false)
 		wantEqual(t, "changes", changes, []string{
-			"keep ConfigMap/NS/mine: its annotation kustomize.toolkit.fluxcd.io/prune is disabled",
+			"keep ConfigMap/NS/mine: its kustomize.toolkit.fluxcd.io/prune is disabled",
 			"keep PersistentVolumeClaim/NS/data: data may be lost; annotate the PersistentVolumeClaim with towline.dev/prune=enabled to let it go",
 		})
 		must(claims.Get(t.Context(), "data", metav1.GetOptions{}))(t)

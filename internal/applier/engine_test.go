@@ -35,6 +35,7 @@ type world struct {
 	engine  *applier.Engine
 	target  deploy.Target
 	manifests
+	account string // the account that the engine runs as, where it is not the cluster's admin
 
 	mu       sync.Mutex // guards the two below
 	requests []string   // method and path
@@ -92,6 +93,7 @@ func (w *world) step(t *testing.T, name string, f func(*testing.T)) {
 func (w *world) restart() {
 	w.t.Helper()
 	cfg := rest.CopyConfig(testenv.Cluster(w.t).Config)
+	cfg.Impersonate.UserName = w.account
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return roundTrip(func(r *http.Request) (*http.Response, error) {
 			w.mu.Lock()

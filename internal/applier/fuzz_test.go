@@ -16,6 +16,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/testenv"
@@ -30,6 +31,7 @@ func TestNoOrphans(t *testing.T) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
+			w.spec(func(s *deploy.KustomizationSpec) { s.PruneLimit = new(intstr.FromString("100%")) })
 			rnd := rand.New(rand.NewPCG(seed, 7))
 			for range rounds {
 				w.text = w.randomSet(rnd)

@@ -14,12 +14,10 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-// Annotations by which an object says whether it may be pruned. They count on the object in the cluster.
+// annotationPrune: enabled lets a protected kind go. It counts on the object in the cluster.
 const (
-	annotationPrune     = "towline.dev/prune" // enabled: also a protected kind; disabled: never
-	annotationFluxPrune = "kustomize.toolkit.fluxcd.io/prune"
-	pruneEnabled        = "enabled"
-	pruneDisabled       = "disabled"
+	annotationPrune = "towline.dev/prune"
+	pruneEnabled    = "enabled"
 )
 
 // protected kinds take data or other people's objects with them: they are only deleted where they are annotated.
@@ -41,6 +39,7 @@ const (
 	fateKeep         // stays in the cluster and in the inventory, and is looked at again
 	fateRelease      // stays in the cluster, loses our marks and leaves the inventory
 	fateForget       // is somebody else's by now: leaves the inventory untouched
+	fateBlocked      // would be deleted, but pruneLimit says that too many would: stays as it is, everywhere
 )
 
 // judge decides over one dropped object as it is in the cluster; uid is the one that the inventory remembers. The text says why it is not deleted.
@@ -58,11 +57,17 @@ func judge(live *unstructured.Unstructured, i info, uid types.UID, prune bool) (
 	if ownState(live, i) {
 		return fateKeep, "the agent needs it"
 	}
+	if key, yes := says(live, markReconcile, valueDisabled); yes {
+		return fateKeep, "its " + key + " is " + valueDisabled
+	}
 	if !prune {
 		return fateRelease, "prune is off"
 	}
+	if key, yes := says(live, markPrune, valueDisabled); yes {
+		return fateRelease, "its " + key + " is " + valueDisabled
+	}
 	for key, value := range annotations {
-		if key == annotationFluxPrune && value == pruneDisabled || key == annotationPrune && value == pruneDisabled || common.NoDeletion(key, value) {
+		if common.NoDeletion(key, value) {
 			return fateRelease, fmt.Sprintf("its annotation %s is %s", key, value)
 		}
 	}

@@ -42,7 +42,10 @@ func jobRuns(u *unstructured.Unstructured) bool {
 }
 
 func (h health) String() string {
-	if h.message == "" {
+	switch {
+	case h.message == "" && h.status == "":
+		return "it could not be read yet"
+	case h.message == "":
 		return string(h.status)
 	}
 	return h.message

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"sigs.k8s.io/cli-utils/pkg/object"
@@ -16,6 +18,9 @@ const named = 10
 
 // Apply does what a plan of this engine says. The changes say how each went; the error is a *deploy.Failure, Degraded where the rest is as wanted.
 func (e *Engine) Apply(ctx context.Context, w deploy.Work, p *deploy.Plan, progress deploy.Progress) ([]deploy.Change, error) {
+	if f, ok := p.Private.(*refusal); ok {
+		return f.changes, f.err
+	}
 	n, ok := p.Private.(*note)
 	if !ok {
 		if p.Empty() {
@@ -35,7 +40,9 @@ func (e *Engine) Apply(ctx context.Context, w deploy.Work, p *deploy.Plan, progr
 	e.setSettled(w, false)
 	err = r.outcome(ctx, r.do(ctx))
 	e.setSettled(w, err == nil && len(r.recalled) == 0)
-	return r.changes(p.Changes), err
+	changes := r.changes(p.Changes)
+	e.setRefused(w, n, changes, err)
+	return changes, err
 }
 
 // changes are the planned ones with how they went.
@@ -50,10 +57,13 @@ func (r *run) changes(planned []deploy.Change) []deploy.Change {
 	out := make([]deploy.Change, len(planned))
 	for i, c := range planned {
 		err, tried := byID[c.Object]
+		r.turned(&c)
 		switch {
 		case err != nil:
 			c.Err = err
-		case tried || c.Action == deploy.ActionKeep:
+		case tried || c.Action == deploy.ActionKeep || c.Action == deploy.ActionSkip || c.Action == deploy.ActionWait && r.awaited:
+		case c.Action == deploy.ActionPrune && r.note.blocked != nil:
+			c.Err = errBlocked
 		case c.Action == deploy.ActionPrune:
 			c.Err = errPutOff
 		default:
@@ -61,12 +71,30 @@ func (r *run) changes(planned []deploy.Change) []deploy.Change {
 		}
 		out[i] = c
 	}
+	for _, id := range slices.SortedFunc(maps.Keys(r.unhealthy), compareIDs) {
+		if !slices.ContainsFunc(planned, func(c deploy.Change) bool { return c.Object == objectID(id) }) {
+			out = append(out, deploy.Change{Action: deploy.ActionWait, Object: objectID(id), Reason: reasonAiling, Err: errors.New(r.unhealthy[id])})
+		}
+	}
 	return out
+}
+
+// foreign are the objects that healthChecks name, that are not rendered and not healthy.
+func (r *run) foreign() []object.ObjMetadata {
+	var ids []object.ObjMetadata
+	for id := range r.unhealthy {
+		if _, rendered := r.note.render.hashes[id]; !rendered {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, compareIDs)
+	return ids
 }
 
 // outcome turns what happened into the failure of the whole; nil where all is as wanted. stopped is what ended the run early.
 func (r *run) outcome(ctx context.Context, stopped error) error {
 	var apply, health, prune []string
+	total := len(r.note.render.objects)
 	for _, u := range r.note.render.objects {
 		id := object.UnstructuredToObjMetadata(u)
 		if err := r.results[id].err; err != nil {
@@ -81,7 +109,10 @@ func (r *run) outcome(ctx context.Context, stopped error) error {
 			prune = append(prune, fmt.Sprintf("%s: %v", objectID(v.id), err))
 		}
 	}
-	total := len(r.note.render.objects)
+	for _, id := range r.foreign() {
+		total++
+		health = append(health, fmt.Sprintf("%s: %s", objectID(id), r.unhealthy[id]))
+	}
 	var f *deploy.Failure
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded) && len(health) > 0: // the time went by with waiting: below
@@ -97,6 +128,11 @@ func (r *run) outcome(ctx context.Context, stopped error) error {
 		f = &deploy.Failure{Reason: deploy.ReasonHealthCheckFailed, Err: summary("health check of", health, total)}
 	case len(prune) > 0:
 		f = &deploy.Failure{Reason: deploy.ReasonPruneFailed, Degraded: true, Err: summary("prune", prune, len(r.note.drop))}
+	case r.note.blocked != nil:
+		f = &deploy.Failure{Reason: deploy.ReasonPruneBlocked, Degraded: true, Err: r.note.blocked}
+	}
+	if f != nil && r.note.blocked != nil && f.Reason != deploy.ReasonPruneBlocked {
+		f.Err = fmt.Errorf("%w; %w", f.Err, r.note.blocked)
 	}
 	switch {
 	case stopped == nil && f == nil:

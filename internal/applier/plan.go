@@ -23,6 +23,8 @@ const (
 	reasonUnknown     = "could not be compared"
 	reasonDropped     = "no longer in the artifact"
 	reasonGone        = "no longer in the artifact, gone from the cluster"
+	reasonByHand      = "changed with kubectl"
+	reasonResumed     = "no longer left alone"
 )
 
 // note is what Plan leaves for Apply.
@@ -33,10 +35,21 @@ type note struct {
 	// apply has the objects that are sent, with what the inventory knows of each; all others are as wanted.
 	apply map[object.ObjMetadata]entry
 	drop  []verdict
+	// skip has the objects that somebody wants to be left alone and that are not recorded as such yet, with what is to be recorded.
+	skip map[object.ObjMetadata]entry
+	// modes of the objects that are sent and have marks; unread are those whose marks in the cluster could not be read.
+	modes  map[object.ObjMetadata]mode
+	unread map[object.ObjMetadata]bool
 	// strangers are the rendered objects that the inventory does not know.
 	strangers map[object.ObjMetadata]bool
 	// held are the uids of the rendered objects that the inventory knows: they must not be deleted under another name.
 	held map[types.UID]bool
+	// blocked is why nothing is pruned though there is something to prune; nil where it is within the limit.
+	blocked *blockedError
+	// ailing are objects to which nothing is sent, but which are not healthy.
+	ailing map[object.ObjMetadata]sighting
+	// looked: what is not in ailing was healthy when the plan was made.
+	looked bool
 }
 
 // verdict is what becomes of a dropped object.
@@ -56,6 +69,10 @@ func (e *Engine) Plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) 
 	if !w.Full && e.isSettled(w) {
 		return p, nil
 	}
+	if f := e.refused(w); f != nil {
+		p.Changes, p.Private = f.changes, f
+		return p, nil
+	}
 	e.depart(w.Target.Name)
 	defer func() {
 		if p.Empty() {
@@ -71,7 +88,7 @@ func (e *Engine) Plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) 
 		return nil, failure(ctx, deploy.ReasonPlanFailed, err)
 	}
 	n := &note{work: w, info: e.info(w.Target)}
-	if n.render, err = here.prepare(ctx, n.info, w.Target.Name, built); err != nil {
+	if n.render, err = here.prepare(ctx, n.info, w.Target, built); err != nil {
 		return nil, failure(ctx, deploy.ReasonBuildFailed, err)
 	}
 	known, err := e.store.read(ctx, n.info)
@@ -82,11 +99,13 @@ func (e *Engine) Plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) 
 	if blocked := emptyGuard(w, n.render, gone, known); blocked != nil {
 		return nil, blocked
 	}
-	var live map[object.ObjMetadata]seen
+	v := view{target: w.Target.Name, render: n.render, version: "0"}
 	if w.Full {
-		if live, err = here.observe(ctx, w.Target.Name, confirmed(n.render, known)); err != nil {
-			return nil, failure(ctx, deploy.ReasonPlanFailed, err)
-		}
+		v.version = ""
+	}
+	live, err := here.observe(ctx, v, regarded(n.render, known, w.Full))
+	if err != nil {
+		return nil, failure(ctx, deploy.ReasonPlanFailed, err)
 	}
 	found, err := here.fetch(ctx, gone)
 	if err != nil {
@@ -94,6 +113,16 @@ func (e *Engine) Plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) 
 	}
 	p.Objects = n.render.objects
 	p.Changes = append(n.decideApply(known, live), n.decideDrop(known, found, spec.Prune)...)
+	if err := n.limitPrune(known, p.Changes, func(id object.ObjMetadata) bool { _, ok := e.store.heir(n.info, id); return ok }); err != nil {
+		return nil, failure(ctx, deploy.ReasonPlanFailed, err)
+	}
+	if w.Full || p.Empty() { // else the apply looks
+		ailing, err := here.lookAfter(ctx, n, known)
+		if err != nil {
+			return nil, failure(ctx, deploy.ReasonPlanFailed, err)
+		}
+		p.Changes = append(p.Changes, ailing...)
+	}
 	p.Private = n
 	if p.Empty() && len(n.render.unsureKinds) == 0 { // of an unsure kind there may be something to prune
 		e.setSettled(w, true)
@@ -114,77 +143,6 @@ func droppedIDs(r *rendered, known entries, full bool) []object.ObjMetadata {
 	}
 	slices.SortFunc(ids, compareIDs)
 	return ids
-}
-
-// emptyGuard refuses to conclude from an artifact without a single object that everything is to go.
-func emptyGuard(w deploy.Work, r *rendered, gone []object.ObjMetadata, known entries) error {
-	gone = slices.DeleteFunc(slices.Clone(gone), func(id object.ObjMetadata) bool { return known[id].kept })
-	if len(r.objects) > 0 || len(gone) == 0 || w.Target.Kustomization.AllowMassPrune == w.Revision.Digest {
-		return nil
-	}
-	return &deploy.Failure{Reason: deploy.ReasonPruneBlocked, Degraded: true, Err: fmt.Errorf(
-		"the artifact renders no objects but %d are in the inventory: nothing is pruned; if that is meant, set allowMassPrune: %s", len(gone), w.Revision.Digest)}
-}
-
-// confirmed are the objects that memory alone would leave out.
-func confirmed(r *rendered, known entries) []object.ObjMetadata {
-	var ids []object.ObjMetadata
-	for id, hash := range r.hashes {
-		if known[id].rendered == hash {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
-// decideApply says for each rendered object whether it is sent. Pure, given what memory and (in a full run) the cluster say.
-func (n *note) decideApply(known entries, live map[object.ObjMetadata]seen) []deploy.Change {
-	n.apply, n.strangers, n.held = map[object.ObjMetadata]entry{}, map[object.ObjMetadata]bool{}, map[types.UID]bool{}
-	var changes []deploy.Change
-	for _, u := range n.render.objects {
-		id := object.UnstructuredToObjMetadata(u)
-		before, isKnown := known[id]
-		if before.uid != "" {
-			n.held[before.uid] = true
-		}
-		c := deploy.Change{Action: deploy.ActionApply, Object: objectID(id), Err: n.render.invalid[id]}
-		switch {
-		case !isKnown:
-			c.Action, c.Reason = deploy.ActionCreate, reasonNew
-			n.strangers[id] = true
-		case before.rendered == "":
-			c.Reason = reasonUnconfirmed
-		case before.rendered != n.render.hashes[id]:
-			c.Reason = reasonChanged
-		case live != nil:
-			c.Action, c.Reason = drifted(before, live[id])
-		}
-		if c.Reason == "" {
-			delete(n.render.invalid, id) // nothing is to be sent, so nothing stands in the way
-			continue
-		}
-		if c.Reason == reasonMissing {
-			before.uid = "" // it is to be created, not to be found
-		}
-		n.apply[id] = before
-		changes = append(changes, c)
-	}
-	return changes
-}
-
-// drifted compares what the cluster says with what it said when we applied. An empty reason means: as wanted.
-func drifted(before entry, now seen) (deploy.Action, string) {
-	switch {
-	case now.err != nil:
-		return deploy.ActionApply, reasonUnknown
-	case !now.found:
-		return deploy.ActionCreate, reasonMissing
-	case now.uid != before.uid:
-		return deploy.ActionApply, reasonReplaced
-	case now.owned != before.owned:
-		return deploy.ActionApply, reasonDrifted
-	}
-	return "", ""
 }
 
 // decideDrop says what becomes of each dropped object. One that is still kept for the same reason is not news.

@@ -31,22 +31,13 @@ func (r *run) beforePrune(ctx context.Context) error {
 		return nil
 	}
 	r.applyEnded = true
-	if r.target.Kustomization.Wait && !r.destroy {
-		var ids []object.ObjMetadata
-		for id, res := range r.results {
-			if _, known := r.unhealthy[id]; res.applied && !known {
-				ids = append(ids, id)
-			}
-		}
-		slices.SortFunc(ids, compareIDs)
-		if err := r.awaitHealth(ctx, ids); err != nil {
-			return err
-		}
+	if err := r.awaitAll(ctx); err != nil {
+		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r.mayPrune = r.failed() == nil
+	r.mayPrune = r.note.blocked == nil && r.failed() == nil
 	if len(r.note.drop) > 0 && r.mayPrune {
 		r.progress(r.phase(), fmt.Sprintf("pruning %d objects", len(r.note.drop)))
 		r.engine.awaitOthers(ctx, r.target.Name)
@@ -133,7 +124,7 @@ func (r *run) pruneObject(ctx context.Context, wave *task.PruneTask, filters []f
 // reconsider judges an object once more where the target waits for health: minutes may have passed since the plan, and what somebody said of the object meanwhile
 // counts. done means that it is gone or another's by now.
 func (r *run) reconsider(ctx context.Context, planned *unstructured.Unstructured) (done bool, err error) {
-	if !r.target.Kustomization.Wait || r.destroy {
+	if r.destroy || !minded(r.target) {
 		return false, nil
 	}
 	now := r.engine.fetchOne(ctx, object.UnstructuredToObjMetadata(planned))

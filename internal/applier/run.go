@@ -41,11 +41,16 @@ type result struct {
 	err  error
 	sent bool
 	// applied, with what the server answered.
-	applied    bool
+	applied bool
+	// skipped says why the object is left alone; recreated, that it was deleted and made anew.
+	skipped    string
+	recreated  bool
 	uid        types.UID
 	generation int64
 	owned      string
-	health     health
+	// managed is who owns which fields, as the server answered; nil when the object is done.
+	managed []metav1.ManagedFieldsEntry
+	health  health
 	// gone: it may leave the inventory.
 	gone bool
 	// reclaimed: it bore our marks before the inventory knew of it.
@@ -73,6 +78,9 @@ type run struct {
 	recalled []object.ObjMetadata
 	// applyEnded is set by the first beforePrune, mayPrune by it when nothing had failed until then.
 	applyEnded, mayPrune bool
+	rules                *healthRules
+	// awaited: the wait for health at the end of the apply has begun.
+	awaited bool
 }
 
 func (e *site) newRun(ctx context.Context, n *note, progress deploy.Progress) (*run, error) {
@@ -88,6 +96,9 @@ func (e *site) newRun(ctx context.Context, n *note, progress deploy.Progress) (*
 		answers: &answers{refused: map[string]error{}}, results: map[object.ObjMetadata]result{}, unhealthy: map[object.ObjMetadata]string{},
 	}
 	var err error
+	if r.rules, err = e.rulesOf(n.work.Target); err != nil {
+		return nil, err
+	}
 	if r.clients, err = e.clients.Bound(ctx, r.answers.wrap); err != nil {
 		return nil, err
 	}
@@ -236,19 +247,14 @@ func (r *run) start(t taskrunner.Task) error {
 func (r *run) begin(ctx context.Context) error {
 	err := r.engine.store.update(ctx, r.info, func(es entries) {
 		for id, before := range r.note.apply {
+			if e, ok := es[id]; ok && e.rendered == "" && !e.kept && e.blockedOf == 0 && e.uid == before.uid {
+				continue // unknown already
+			}
 			if r.results[id].err == nil { // the invalid ones are never sent
 				es.put(id, entry{uid: before.uid})
 			}
 		}
-		for _, v := range r.note.drop {
-			if e, ok := es[v.id]; ok && v.fate != fateKeep {
-				fresh := entry{uid: e.uid, kept: e.kept}
-				if v.fate == fateRelease {
-					fresh.uid = "" // once its marks are off nothing may take it for ours, even if we die before it leaves the inventory
-				}
-				es.put(v.id, fresh)
-			}
-		}
+		r.announce(es)
 	})
 	r.engine.land(r.target.Name)
 	if err == nil {
@@ -257,11 +263,36 @@ func (r *run) begin(ctx context.Context) error {
 	return err
 }
 
+// announce writes what is about to happen to the dropped objects. Where too many of them are to go nothing happens to any, and how many there were is written down.
+func (r *run) announce(es entries) {
+	for _, v := range r.note.drop {
+		e, ok := es[v.id]
+		switch {
+		case !ok || v.fate == fateKeep:
+		case r.note.blocked != nil:
+			if v.fate == fateBlocked {
+				e.rendered, e.kept, e.blockedOf = "", false, r.note.blocked.total
+				es.put(v.id, e)
+			}
+		default:
+			fresh := entry{uid: e.uid, kept: e.kept, blockedOf: e.blockedOf}
+			if v.fate == fateRelease {
+				fresh.uid = "" // once its marks are off nothing may take it for ours, even if we die before it leaves the inventory
+			}
+			es.put(v.id, fresh)
+		}
+	}
+}
+
 // record writes what became of everything. An object stays until it is known to be gone; what may or may not have been applied is recorded as unknown.
 func (r *run) record(ctx context.Context) error {
 	return r.engine.store.update(ctx, r.info, func(es entries) {
 		for id := range r.note.apply {
 			res := r.results[id]
+			if res.skipped != "" {
+				es.put(id, entry{rendered: skippedHash(r.note.render.hashes[id]), uid: res.uid, owned: res.owned})
+				continue
+			}
 			if !res.applied {
 				continue // begin has made it unknown
 			}
@@ -271,16 +302,25 @@ func (r *run) record(ctx context.Context) error {
 			}
 			es.put(id, e)
 		}
+		for id, e := range r.note.skip {
+			es.put(id, e)
+		}
 		for _, id := range r.recalled {
 			if _, known := es[id]; !known {
 				es.put(id, entry{})
+			}
+		}
+		for id := range r.unhealthy {
+			if e, known := es[id]; known {
+				e.rendered = "" // so that nobody believes after a restart that it was healthy
+				es.put(id, e)
 			}
 		}
 		for _, v := range r.note.drop {
 			switch {
 			case r.results[v.id].gone:
 				delete(es, v.id)
-			case v.fate == fateKeep:
+			case v.fate == fateKeep && r.note.blocked == nil:
 				e := es[v.id]
 				e.kept, e.rendered = true, ""
 				es.put(v.id, e)

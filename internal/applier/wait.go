@@ -39,6 +39,9 @@ type waiting struct {
 	target deploy.Name
 	// pending has the objects still waited for and how they were seen last.
 	pending map[object.ObjMetadata]sighting
+	// foreign are those of pending that are not the target's: they have no label of ours, and may come into being yet.
+	foreign map[object.ObjMetadata]bool
+	rules   *healthRules
 	// met decides over a sighting: done, or failed for good with a reason.
 	met func(sighting) (done bool, failed string)
 	// failFast ends the wait at the first object that failed for good.
@@ -86,10 +89,19 @@ func (w *waiting) run(ctx context.Context) (failed map[object.ObjMetadata]string
 	return failed
 }
 
-func (w *waiting) groups() map[kindNamespace][]object.ObjMetadata {
-	groups := map[kindNamespace][]object.ObjMetadata{}
+// watched is what one watch is for: a kind in a namespace, or one foreign object of it.
+type watched struct {
+	kindNamespace
+	foreign string // name
+}
+
+func (w *waiting) groups() map[watched][]object.ObjMetadata {
+	groups := map[watched][]object.ObjMetadata{}
 	for id := range w.pending {
-		g := kindNamespace{id.GroupKind, id.Namespace}
+		g := watched{kindNamespace: kindNamespace{id.GroupKind, id.Namespace}}
+		if w.foreign[id] {
+			g.foreign = id.Name
+		}
 		groups[g] = append(groups[g], id)
 	}
 	return groups
@@ -119,7 +131,7 @@ func (w *waiting) tell(failed map[object.ObjMetadata]string) {
 
 // follow lists and watches the objects of one kind and namespace until the context ends, beginning again whenever the watch does: expired, too old, or cut off by
 // a restart of the server.
-func (w *waiting) follow(ctx context.Context, g kindNamespace, ids []object.ObjMetadata, out chan<- sighting) {
+func (w *waiting) follow(ctx context.Context, g watched, ids []object.ObjMetadata, out chan<- sighting) {
 	opts := metav1.ListOptions{LabelSelector: deploy.LabelTarget + "=" + w.target.LabelValue()}
 	if len(ids) == 1 {
 		opts = metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, ids[0].Name).String()}
@@ -129,7 +141,7 @@ func (w *waiting) follow(ctx context.Context, g kindNamespace, ids []object.ObjM
 		lived, err := w.watchOnce(ctx, g, ids, opts, out)
 		if meta.IsNoMatchError(err) {
 			for _, id := range ids { // the kind itself is gone
-				send(ctx, out, sighting{id: id, health: health{status: status.NotFoundStatus}})
+				send(ctx, out, absent(id))
 			}
 		}
 		if lived {
@@ -143,8 +155,8 @@ func (w *waiting) follow(ctx context.Context, g kindNamespace, ids []object.ObjM
 }
 
 // watchOnce reports whether a watch was open, and why it is not any more.
-func (w *waiting) watchOnce(ctx context.Context, g kindNamespace, ids []object.ObjMetadata, opts metav1.ListOptions, out chan<- sighting) (bool, error) {
-	mapping, err := w.engine.clients.Mapper.RESTMapping(g.GroupKind)
+func (w *waiting) watchOnce(ctx context.Context, g watched, ids []object.ObjMetadata, opts metav1.ListOptions, out chan<- sighting) (bool, error) {
+	mapping, err := w.engine.clients.Mapper.RESTMapping(g.GroupKind, w.rules.versions(g.GroupKind)...)
 	if err != nil {
 		return false, err
 	}
@@ -153,17 +165,17 @@ func (w *waiting) watchOnce(ctx context.Context, g kindNamespace, ids []object.O
 	if err != nil {
 		return false, err
 	}
-	absent := map[object.ObjMetadata]bool{}
+	missing := map[object.ObjMetadata]bool{}
 	for _, id := range ids {
-		absent[id] = true
+		missing[id] = true
 	}
 	for i := range list.Items {
-		s := sight(&list.Items[i])
-		delete(absent, s.id)
+		s := w.rules.sight(&list.Items[i])
+		delete(missing, s.id)
 		send(ctx, out, s)
 	}
-	for id := range absent {
-		send(ctx, out, sighting{id: id, health: health{status: status.NotFoundStatus}})
+	for id := range missing {
+		send(ctx, out, absent(id))
 	}
 	opts.ResourceVersion = list.GetResourceVersion()
 	opts.AllowWatchBookmarks = true
@@ -178,16 +190,16 @@ func (w *waiting) watchOnce(ctx context.Context, g kindNamespace, ids []object.O
 			return true, apierrors.FromObject(ev.Object)
 		case !isObject || ev.Type == watch.Bookmark:
 		case ev.Type == watch.Deleted:
-			send(ctx, out, sighting{id: object.UnstructuredToObjMetadata(u), health: health{status: status.NotFoundStatus}})
+			send(ctx, out, absent(object.UnstructuredToObjMetadata(u)))
 		default:
-			send(ctx, out, sight(u))
+			send(ctx, out, w.rules.sight(u))
 		}
 	}
 	return true, nil
 }
 
-func sight(u *unstructured.Unstructured) sighting {
-	return sighting{id: object.UnstructuredToObjMetadata(u), uid: u.GetUID(), health: healthOf(u)}
+func (h *healthRules) sight(u *unstructured.Unstructured) sighting {
+	return sighting{id: object.UnstructuredToObjMetadata(u), uid: u.GetUID(), health: h.of(u)}
 }
 
 func send(ctx context.Context, out chan<- sighting, s sighting) {
@@ -197,7 +209,7 @@ func send(ctx context.Context, out chan<- sighting, s sighting) {
 	}
 }
 
-// current is the condition of a wait for health.
+// current is the condition of a wait for the health of our own objects.
 func current(s sighting) (bool, string) {
 	switch s.status {
 	case status.CurrentStatus:
@@ -210,4 +222,12 @@ func current(s sighting) (bool, string) {
 		return false, "it is being deleted by somebody else"
 	}
 	return false, ""
+}
+
+// appears is the condition of a wait for the health of somebody else's object: one that is not there may come, or come again.
+func appears(s sighting) (bool, string) {
+	if s.status == status.NotFoundStatus || s.status == status.TerminatingStatus {
+		return false, ""
+	}
+	return current(s)
 }

@@ -1,0 +1,99 @@
+package applier
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
+	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
+	"sigs.k8s.io/cli-utils/pkg/object"
+
+	"github.com/towline/towline/internal/deploy"
+)
+
+// awaitAll is the wait for health at the end of an apply: for what was applied where the target waits, for what was found unhealthy, and for what healthChecks name.
+func (r *run) awaitAll(ctx context.Context) error {
+	if r.destroy || !minded(r.target) {
+		return nil
+	}
+	sent := map[object.ObjMetadata]bool{}
+	if r.target.Kustomization.Wait {
+		for id, res := range r.results {
+			sent[id] = res.applied
+		}
+	}
+	others := maps.Clone(r.note.ailing)
+	if others == nil {
+		others = map[object.ObjMetadata]sighting{}
+	}
+	for _, id := range checksOf(r.target.Kustomization) {
+		_, planned := r.note.apply[id]
+		switch _, looked := others[id]; {
+		case planned:
+			sent[id] = r.results[id].applied // else its own error says it
+		case !looked && (len(r.note.apply) > 0 || !r.note.looked):
+			others[id] = sighting{id: id}
+		}
+	}
+	var ids []object.ObjMetadata
+	for id, yes := range sent {
+		if _, known := r.unhealthy[id]; yes && !known {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, compareIDs)
+	r.awaited = true
+	return r.awaitHealth(ctx, ids, others)
+}
+
+// awaitHealth waits until objects are current, and notes those that are not: those of ids were applied by this run, the others only looked at, or not even that.
+func (r *run) awaitHealth(ctx context.Context, ids []object.ObjMetadata, others map[object.ObjMetadata]sighting) error {
+	pending, foreign := maps.Clone(others), map[object.ObjMetadata]bool{}
+	if pending == nil {
+		pending = map[object.ObjMetadata]sighting{}
+	}
+	for id := range others {
+		_, rendered := r.note.render.hashes[id]
+		foreign[id] = !rendered
+	}
+	for _, id := range ids {
+		if res := r.results[id]; res.health.status != status.CurrentStatus {
+			pending[id] = sighting{id: id, uid: res.uid, health: res.health}
+		}
+	}
+	var failed map[object.ObjMetadata]string
+	if len(pending) > 0 {
+		bounded, cancel := context.WithDeadline(ctx, r.deadline)
+		defer cancel()
+		w := &waiting{
+			engine: r.engine, target: r.target.Name, pending: pending, foreign: foreign, rules: r.rules, failFast: minded(r.target),
+			met: func(s sighting) (bool, string) {
+				if foreign[s.id] {
+					return appears(s)
+				}
+				return current(s)
+			},
+			say: func(text string) { r.progress(deploy.PhaseWaiting, text) },
+		}
+		failed = w.run(bounded)
+	}
+	for id := range pending {
+		if r.unhealthy[id] = failed[id]; failed[id] == "" {
+			r.unhealthy[id] = "not ready: " + pending[id].String()
+		}
+	}
+	m := r.tasks.InventoryManager() // knows what was applied only
+	var err error
+	for _, id := range ids {
+		switch _, waitsStill := pending[id]; {
+		case !waitsStill:
+			err = errors.Join(err, m.SetSuccessfulReconcile(id))
+		case failed[id] != "":
+			err = errors.Join(err, m.SetFailedReconcile(id))
+		default:
+			err = errors.Join(err, m.SetTimeoutReconcile(id))
+		}
+	}
+	return errors.Join(err, canceled(ctx))
+}
