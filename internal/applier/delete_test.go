@@ -65,12 +65,26 @@ func TestDeleteStuck(t *testing.T) {
 	w.text = w.configMap("a", "1") + strings.Replace(w.configMap("stuck", "1"), "name: stuck,", "name: stuck, finalizers: [example.org/f],", 1)
 	w.converge(false)
 	w.step(t, "an object that does not go is named and stays in the inventory; the others go", func(t *testing.T) {
-		err := w.engine.Delete(t.Context(), w.target, nil)
-		wantFailure(t, err, deploy.ReasonPruneFailed, true, "/stuck: it is being deleted but does not go")
+		var said []string
+		err := w.engine.Delete(t.Context(), w.target, func(_ deploy.Phase, words string) { said = append(said, words) })
+		wantFailure(t, err, deploy.ReasonPruneFailed, true, "/stuck: it is being deleted but does not go: it waits for example.org/f since 20")
+		if last := said[len(said)-1]; !strings.HasPrefix(last, "waiting for ConfigMap/"+w.ns+"/stuck: it is being deleted: it waits for example.org/f since 20") {
+			t.Fatalf("meanwhile it says %q", last)
+		}
 		wantEqual(t, "lines of the inventory", strings.Count(w.inventory(), "\n"), 1)
 		wantEqual(t, "a", w.value("a"), "")
 	})
-	w.step(t, "and the next attempt ends it", func(t *testing.T) {
+	w.step(t, "another attempt writes nothing into the inventory", func(t *testing.T) {
+		got := w.counted(func() {
+			wantFailure(t, w.engine.Delete(t.Context(), w.target, nil), deploy.ReasonPruneFailed, true, "/stuck: ")
+		})
+		for _, r := range writes(got) {
+			if strings.Contains(r, "towline-inventory.") {
+				t.Fatal(r)
+			}
+		}
+	})
+	w.step(t, "and the next one ends it when the finalizer is gone", func(t *testing.T) {
 		must(w.kube.Kubernetes.CoreV1().ConfigMaps(w.ns).Patch(t.Context(), "stuck", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}))(t)
 		if err := w.engine.Delete(t.Context(), w.target, nil); err != nil {
 			t.Fatal(err)

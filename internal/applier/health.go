@@ -2,10 +2,13 @@ package applier
 
 import (
 	"fmt"
+	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
+	"sigs.k8s.io/cli-utils/pkg/object"
 )
 
 // health is how an object is doing, by kstatus.
@@ -39,6 +42,36 @@ func jobRuns(u *unstructured.Unstructured) bool {
 		}
 	}
 	return true
+}
+
+// heldBy goes on from the news that an object is being deleted: what it waits for, its finalizers, since when, and of a namespace what the server says is left in it.
+func heldBy(u *unstructured.Unstructured) string {
+	text := ""
+	if f := holders(u); len(f) > 0 {
+		text = ": it waits for " + strings.Join(f, ", ")
+	}
+	if since := u.GetDeletionTimestamp(); since != nil {
+		text += " since " + since.UTC().Format(time.RFC3339)
+	}
+	if !object.IsKindNamespace(u) {
+		return text
+	}
+	conditions, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions") // of another shape: nothing to tell
+	for _, c := range conditions {
+		c, _ := c.(map[string]any)
+		if message, _ := c["message"].(string); c["status"] == "True" && message != "" {
+			text += "; " + message
+		}
+	}
+	return text
+}
+
+// holders are what has to let an object go before a deletion ends.
+func holders(u *unstructured.Unstructured) []string {
+	if object.IsKindNamespace(u) {
+		return append(u.GetFinalizers(), "kubernetes")
+	}
+	return u.GetFinalizers()
 }
 
 func (h health) String() string {

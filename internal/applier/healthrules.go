@@ -12,6 +12,9 @@ import (
 	"github.com/towline/towline/internal/expr"
 )
 
+// beingDeleted begins what is said of an object with a deletionTimestamp.
+const beingDeleted = "it is being deleted"
+
 // healthRules say how the objects of a target are doing: by its healthCheckExprs where a kind has some, else by kstatus. Nil is kstatus for all.
 type healthRules struct {
 	hash  string // of the target's spec
@@ -65,11 +68,11 @@ func (h *healthRules) versions(gk schema.GroupKind) []string {
 // of computes the health of one object. A kind with a rule is judged by it alone, in the rule's version.
 func (h *healthRules) of(u *unstructured.Unstructured) health {
 	gvk := u.GroupVersionKind()
+	if u.GetDeletionTimestamp() != nil {
+		return health{status.TerminatingStatus, beingDeleted + heldBy(u)}
+	}
 	if h == nil || len(h.kinds[gvk.GroupKind()]) == 0 {
 		return healthOf(u)
-	}
-	if u.GetDeletionTimestamp() != nil {
-		return health{status.TerminatingStatus, "it is being deleted"}
 	}
 	rules := h.kinds[gvk.GroupKind()]
 	i := slices.IndexFunc(rules, func(k kindRule) bool { return k.version == gvk.Version })

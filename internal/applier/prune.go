@@ -227,34 +227,24 @@ func (r *run) awaitGone(ctx context.Context, ids object.ObjMetadataSet) error {
 	m := r.tasks.InventoryManager()
 	var err error
 	for _, id := range waited {
-		if _, left := pending[id]; !left {
+		last, left := pending[id]
+		if !left {
 			err = errors.Join(err, m.SetSuccessfulReconcile(id))
 			continue
 		}
 		err = errors.Join(err, m.SetTimeoutReconcile(id))
-		r.results[id] = result{sent: true, err: stuckError(lives[id])}
+		r.results[id] = result{sent: true, err: stuckError(last, lives[id])}
 	}
 	return errors.Join(err, canceled(ctx))
 }
 
-// holders are what has to let an object go before a deletion ends.
-func holders(u *unstructured.Unstructured) []string {
-	if object.IsKindNamespace(u) {
-		return append(u.GetFinalizers(), "kubernetes")
+// stuckError says what holds an object: as it was seen last, or where it never was seen again, as it was before.
+func stuckError(last sighting, before *unstructured.Unstructured) error {
+	why, seen := strings.CutPrefix(last.message, beingDeleted)
+	if !seen {
+		why = heldBy(before)
 	}
-	return u.GetFinalizers()
-}
-
-// stuckError names what holds an object, and since when if it was being deleted before this run.
-func stuckError(u *unstructured.Unstructured) error {
-	text := "it is being deleted but does not go"
-	if f := holders(u); len(f) > 0 {
-		text += ": it waits for " + strings.Join(f, ", ")
-	}
-	if since := u.GetDeletionTimestamp(); since != nil {
-		text += " since " + since.UTC().Format(time.RFC3339)
-	}
-	return errors.New(text)
+	return errors.New(beingDeleted + " but does not go" + why)
 }
 
 // letGo handles the dropped objects that are not deleted: those that are gone or somebody else's leave the inventory; those that stay lose our marks first, so that

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -173,6 +174,7 @@ func (f *family) tell(u *unstructured.Unstructured) deploy.Live {
 	if u.GetDeletionTimestamp() != nil {
 		l.Health = string(status.TerminatingStatus)
 		l.Finalizers = holders(u)
+		l.Message = beingDeleted + " since " + u.GetDeletionTimestamp().UTC().Format(time.RFC3339) // by whom it is held, the finalizers say
 	}
 	if err := f.unlisted[u.GetNamespace()]; err != nil && f.owners[u.GetUID()] {
 		l.Message = strings.TrimPrefix(l.Message+"; what it made is unknown: "+err.Error(), "; ")
