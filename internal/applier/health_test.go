@@ -147,6 +147,32 @@ func TestHealthChecks(t *testing.T) {
 	})
 }
 
+func TestHealthChecksOfAnUnknownKind(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	group := w.ns + ".example.org"
+	w.spec(func(s *deploy.KustomizationSpec) {
+		s.HealthChecks = []deploy.HealthCheck{{APIVersion: group + "/v1", Kind: "Thing", Namespace: w.ns, Name: "one"}}
+	})
+	w.text = w.configMap("a", "1")
+	w.target.Timeout = 2 * time.Second
+	for _, full := range []bool{false, true} {
+		_, err := w.run(t.Context(), full)
+		wantFailure(t, err, deploy.ReasonHealthCheckFailed, false, "/one: not ready: the cluster has no kind Thing."+group)
+	}
+	// It comes with the kind, by another target, while it is waited for.
+	w.target.Timeout = 30 * time.Second
+	other := newWorld(t)
+	late := time.AfterFunc(300*time.Millisecond, func() {
+		other.text = crd(group, "Thing") + fmt.Sprintf("apiVersion: %s/v1\nkind: Thing\nmetadata: {name: one, namespace: %s}\n---\n", group, w.ns)
+		if _, err := other.run(context.Background(), false); err != nil {
+			t.Error(err)
+		}
+	})
+	defer late.Stop()
+	w.converge(false)
+}
+
 // TestHealthCheckExprs has a custom kind whose health kstatus would not see.
 func TestHealthCheckExprs(t *testing.T) {
 	t.Parallel()
@@ -207,6 +233,16 @@ func TestHealthCheckExprs(t *testing.T) {
 		status("Broken")
 		_, err := w.run(t.Context(), true)
 		wantFailure(t, err, deploy.ReasonHealthCheckFailed, false, "/one: it failed, by its healthCheckExprs")
+	})
+	w.step(t, "a rule for a version that is not served judges nothing, and says so", func(t *testing.T) {
+		w.spec(func(s *deploy.KustomizationSpec) {
+			s.HealthCheckExprs = []deploy.HealthCheckExpr{{APIVersion: group + "/v2", Kind: "Thing", Current: "true"}}
+		})
+		w.target.Timeout = 2 * time.Second
+		for _, full := range []bool{true, false} {
+			_, err := w.run(t.Context(), full)
+			wantFailure(t, err, deploy.ReasonHealthCheckFailed, false, "/one: not ready: ", "its healthCheckExprs are for version v2, which the cluster does not serve")
+		}
 	})
 	w.step(t, "an expression that does not compile is named", func(t *testing.T) {
 		w.spec(func(s *deploy.KustomizationSpec) {

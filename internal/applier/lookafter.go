@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -117,10 +118,28 @@ func absent(id object.ObjMetadata) sighting {
 	return sighting{id: id, health: health{status.NotFoundStatus, "it does not exist"}}
 }
 
+// kindless is an object of a kind that the server does not have, so that the object is not there either.
+func kindless(id object.ObjMetadata) sighting {
+	return sighting{id: id, health: health{status.NotFoundStatus, fmt.Sprintf("the cluster has no kind %s", id.GroupKind)}}
+}
+
+// mapping finds the kind in a version that the rules can judge. It is NoMatch only for a kind that the server has in no version.
+func (e *site) mapping(rules *healthRules, gk schema.GroupKind) (*meta.RESTMapping, error) {
+	versions := rules.versions(gk)
+	mapping, err := e.clients.Mapper.RESTMapping(gk, versions...)
+	if len(versions) == 0 || !meta.IsNoMatchError(err) {
+		return mapping, err
+	}
+	if _, other := e.clients.Mapper.RESTMapping(gk); other != nil {
+		return nil, other
+	}
+	return nil, fmt.Errorf("its healthCheckExprs are for version %s, which the cluster does not serve", strings.Join(versions, ", "))
+}
+
 func (e *site) healthOne(ctx context.Context, rules *healthRules, id object.ObjMetadata) sighting {
-	mapping, err := e.clients.Mapper.RESTMapping(id.GroupKind, rules.versions(id.GroupKind)...)
+	mapping, err := e.mapping(rules, id.GroupKind)
 	if meta.IsNoMatchError(err) {
-		return absent(id)
+		return kindless(id)
 	}
 	if err != nil {
 		return unread(id, err)
@@ -148,9 +167,9 @@ func (e *site) healthsOf(ctx context.Context, n deploy.Name, rules *healthRules,
 		}
 		return out
 	}
-	mapping, err := e.clients.Mapper.RESTMapping(g.GroupKind, rules.versions(g.GroupKind)...)
+	mapping, err := e.mapping(rules, g.GroupKind)
 	if meta.IsNoMatchError(err) {
-		return rest(absent)
+		return rest(kindless)
 	}
 	const page = 100 // objects; whole ones, so that a page stays below a few MB
 	opts := metav1.ListOptions{LabelSelector: deploy.LabelTarget + "=" + n.LabelValue(), Limit: page}

@@ -219,7 +219,7 @@ func (r *run) awaitGone(ctx context.Context, ids object.ObjMetadataSet) error {
 	w := &waiting{
 		engine: r.engine, target: r.target.Name, pending: pending,
 		met: func(s sighting) (bool, string) {
-			return s.status == status.NotFoundStatus || s.uid != lives[s.id].GetUID(), ""
+			return s.status == status.NotFoundStatus || s.uid != "" && s.uid != lives[s.id].GetUID(), "" // no uid: it could not be read
 		},
 		say: func(text string) { r.progress(r.phase(), text) },
 	}

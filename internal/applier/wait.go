@@ -139,9 +139,12 @@ func (w *waiting) follow(ctx context.Context, g watched, ids []object.ObjMetadat
 	pause := rewatchFirst
 	for ctx.Err() == nil {
 		lived, err := w.watchOnce(ctx, g, ids, opts, out)
-		if meta.IsNoMatchError(err) {
-			for _, id := range ids { // the kind itself is gone
-				send(ctx, out, absent(id))
+		for _, id := range ids {
+			switch {
+			case meta.IsNoMatchError(err): // the kind itself is gone
+				send(ctx, out, kindless(id))
+			case err != nil && !lived:
+				send(ctx, out, unread(id, err))
 			}
 		}
 		if lived {
@@ -156,7 +159,7 @@ func (w *waiting) follow(ctx context.Context, g watched, ids []object.ObjMetadat
 
 // watchOnce reports whether a watch was open, and why it is not any more.
 func (w *waiting) watchOnce(ctx context.Context, g watched, ids []object.ObjMetadata, opts metav1.ListOptions, out chan<- sighting) (bool, error) {
-	mapping, err := w.engine.clients.Mapper.RESTMapping(g.GroupKind, w.rules.versions(g.GroupKind)...)
+	mapping, err := w.engine.mapping(w.rules, g.GroupKind)
 	if err != nil {
 		return false, err
 	}
