@@ -44,9 +44,10 @@ type attempt struct {
 
 func (r *run) newAttempt(wave *task.ApplyTask, u *unstructured.Unstructured) *attempt {
 	id := object.UnstructuredToObjMetadata(u)
-	uid := string(r.note.apply[id].uid)
+	before := r.note.apply[id]
+	uid := string(before.uid)
 	return &attempt{
-		of: r, wave: wave, u: u, id: id, known: uid, pre: precondition{create: uid == "", uid: uid}, mode: r.note.modes[id], unread: r.note.unread[id],
+		of: r, wave: wave, u: u, id: id, known: uid, pre: precondition{create: uid == "", uid: uid, version: before.version}, mode: r.note.modes[id], unread: r.note.unread[id],
 	}
 }
 
@@ -100,17 +101,17 @@ func (a *attempt) try(ctx context.Context) error {
 	}
 	var err error
 	if a.res, err = a.send(ctx); a.pre.violated(err) {
-		ours, err := a.claim(ctx)
-		if err != nil || a.res.skipped != "" {
-			return err
+		ours, refused := a.claim(ctx)
+		if refused != nil || a.res.skipped != "" {
+			return refused
 		}
 		a.reclaimed = a.reclaimed || ours && a.tries == 1 // later it may be what a try of this run made
 		a.res, err = a.send(ctx)
-		return a.conclude(ctx, err)
 	}
 	if refusal := err; !a.looked && a.known != "" && a.pre.uid == a.known && apierrors.IsInvalid(refusal) {
 		a.looked = true
 		if a.taken = r.takeOver(ctx, a.u, a.known, refusal); a.taken != nil {
+			a.pre.version = "" // that made a new one
 			if a.res, err = a.send(ctx); apierrors.IsInvalid(err) {
 				err = refusal
 			}

@@ -37,6 +37,9 @@ type entry struct {
 	kept bool
 	// blockedOf: no longer rendered, but its prune was more than pruneLimit allows; the number is how many objects the target had then. rendered is empty.
 	blockedOf int
+	// version is the resourceVersion of the last answer to an apply of ours, for kinds that controllers do not write to. It is kept in memory only: an apply that demands it
+	// succeeds only where nobody has written since, so that it need not be asked first whether somebody marked the object.
+	version string
 	// shard that the line is in. An object never moves between shards, so no order of writes can lose it.
 	shard int
 }

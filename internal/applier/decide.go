@@ -16,13 +16,14 @@ func skippedHash(hash string) string {
 }
 
 // regarded are the known objects whose metadata a plan has to see: those that would be sent, for the marks that somebody may have set on them in the cluster, and in a full
-// run all others too. One that may never have been there is looked at when it is found to be.
+// run all others too. One that may never have been there is looked at when it is found to be, and one of a known version when it is found to have another.
 func regarded(r *rendered, known entries, full bool) []object.ObjMetadata {
 	var ids []object.ObjMetadata
 	for id, hash := range r.hashes {
 		e, ok := known[id]
 		quiet := e.rendered == hash || e.rendered == skippedHash(hash)
-		if ok && r.modes[id].skip == "" && (full && quiet || !quiet && e.uid != "") {
+		ask := full || e.version == "" || r.modes[id].once != ""
+		if ok && r.modes[id].skip == "" && (full && quiet || !quiet && e.uid != "" && ask) {
 			ids = append(ids, id)
 		}
 	}
@@ -41,6 +42,9 @@ func (n *note) decideApply(known entries, live map[object.ObjMetadata]seen) []de
 			n.held[before.uid] = true
 		}
 		now, looked := live[id]
+		if looked {
+			before.version = "" // it may have changed since, in a way that the look has told
+		}
 		m := n.render.modes[id].and(now.mode)
 		c := deploy.Change{Action: deploy.ActionApply, Object: objectID(id), Err: n.render.invalid[id]}
 		c.Action, c.Reason = decideOne(before, isKnown, n.render.hashes[id], m, now, looked)

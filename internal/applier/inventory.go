@@ -212,6 +212,7 @@ func (s *store) reload(ctx context.Context, i info, l *ledger) error {
 	}
 	for id, mine := range l.entries {
 		theirs, ok := fresh.entries[id]
+		mine.version = "" // the server does not keep it
 		switch {
 		case !ok:
 			mine.rendered = ""

@@ -163,11 +163,11 @@ func TestKubectl(t *testing.T) {
 		wantEqual(t, "managers", managers(cm), []string{deploy.FieldManager})
 		wantEqual(t, "changes", w.converge(true), []string(nil))
 	})
-	w.step(t, "and with an apply, in three more requests", func(t *testing.T) {
+	w.step(t, "and with an apply, in four more requests", func(t *testing.T) {
 		edit(t, "a", `{"data":{"extra":"x"}}`)
 		w.text = w.configMap("a", "2")
 		path := "PATCH /api/v1/namespaces/" + w.ns + "/configmaps/a"
-		wantEqual(t, "patches", patches(w.counted(func() { w.converge(false) })), []string{path, path, path})
+		wantEqual(t, "patches", patches(w.counted(func() { w.converge(false) })), []string{path, path, path, path}) // refused at the version that was ours, applied, taken over, applied
 		wantEqual(t, "data", data(t, "a"), "v=2")
 		wantEqual(t, "patches without any", len(patches(w.counted(func() { w.text = w.configMap("a", "3"); w.converge(false) }))), 1)
 	})

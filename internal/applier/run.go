@@ -46,6 +46,7 @@ type result struct {
 	skipped    string
 	recreated  bool
 	uid        types.UID
+	version    string // see entry
 	generation int64
 	owned      string
 	// managed is who owns which fields, as the server answered; nil when the object is done.
@@ -296,7 +297,7 @@ func (r *run) record(ctx context.Context) error {
 			if !res.applied {
 				continue // begin has made it unknown
 			}
-			e := entry{owned: res.owned, uid: res.uid}
+			e := entry{owned: res.owned, uid: res.uid, version: res.version}
 			if r.unhealthy[id] == "" {
 				e.rendered = r.note.render.hashes[id]
 			}

@@ -80,8 +80,16 @@ func (r *run) applied(u *unstructured.Unstructured) (result, error) {
 		return result{sent: true}, &dyingError{holders(u)}
 	}
 	return result{
-		sent: true, applied: true, uid: u.GetUID(), generation: u.GetGeneration(), managed: u.GetManagedFields(), health: r.rules.of(u),
+		sent: true, applied: true, uid: u.GetUID(), version: stillVersion(u), generation: u.GetGeneration(), managed: u.GetManagedFields(), health: r.rules.of(u),
 	}, nil
+}
+
+// stillVersion is the version of an object that controllers are not likely to write to; empty for others. Most that have a status are about to get another.
+func stillVersion(u *unstructured.Unstructured) string {
+	if _, written := u.Object["status"]; written && u.GroupVersionKind().GroupKind() != (schema.GroupKind{Kind: "Service"}) {
+		return ""
+	}
+	return u.GetResourceVersion()
 }
 
 // turned says of a planned change that it became another one.
