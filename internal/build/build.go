@@ -51,7 +51,7 @@ func (r Builder) Build(ctx context.Context, t deploy.Target, dir string) ([]*uns
 	if v.decrypt, err = r.decryption(ctx, t); err != nil {
 		return nil, err
 	}
-	b := &build{view: v, spec: spec, check: checker{view: v, seen: make(map[string]bool)}}
+	b := &build{view: v, spec: spec, check: checker{view: v, work: make(map[string]int64)}}
 	objects, err := b.objects(ctx, start)
 	if err != nil {
 		return nil, err
@@ -59,10 +59,11 @@ func (r Builder) Build(ctx context.Context, t deploy.Target, dir string) ([]*uns
 	if err := v.decrypt.secrets(objects); err != nil {
 		return nil, err
 	}
+	names := idsOf(objects) // before substitution: an error must not show what a variable holds
 	if err := r.substitute(ctx, objects, spec.PostBuild, t.Name.Namespace); err != nil {
 		return nil, err
 	}
-	if err := unique(objects); err != nil {
+	if err := unique(objects, names); err != nil {
 		return nil, err
 	}
 	annotate(objects, spec.CommonMetadata)
@@ -192,15 +193,24 @@ func annotate(objects []*unstructured.Unstructured, common *deploy.CommonMetadat
 	}
 }
 
-// unique refuses two objects with one id; kustomize tells them apart by version, the cluster does not.
-func unique(objects []*unstructured.Unstructured) error {
-	versions := make(map[deploy.ObjectID]string, len(objects))
-	for _, o := range objects {
+// idsOf are the ids of the objects, with their versions.
+func idsOf(objects []*unstructured.Unstructured) []string {
+	names := make([]string, len(objects))
+	for i, o := range objects {
+		names[i] = fmt.Sprintf("%s (%s)", deploy.IDOf(o), o.GetAPIVersion())
+	}
+	return names
+}
+
+// unique refuses two objects with one id; kustomize tells them apart by version, the cluster does not. Names are what errors call them.
+func unique(objects []*unstructured.Unstructured, names []string) error {
+	before := make(map[deploy.ObjectID]int, len(objects))
+	for i, o := range objects {
 		id := deploy.IDOf(o)
-		if before, ok := versions[id]; ok {
-			return fmt.Errorf("%s is there twice, as %s and as %s: remove one of them", id, before, o.GetAPIVersion())
+		if first, ok := before[id]; ok {
+			return fmt.Errorf("one object is there twice, as %s and as %s: remove one of them", names[first], names[i])
 		}
-		versions[id] = o.GetAPIVersion()
+		before[id] = i
 	}
 	return nil
 }

@@ -199,7 +199,7 @@ func TestBuildRefuses(t *testing.T) {
 		{"one object twice in a file", files{"a.yaml": configMap("x") + "---\n" + configMap("x")}, deploy.KustomizationSpec{}, "ConfigMap/x is in a.yaml twice: remove one of them"},
 		{"one object in two listed files", files{"kustomization.yaml": "resources: [a.yaml, b.yaml]", "a.yaml": configMap("x"), "b.yaml": configMap("x")}, deploy.KustomizationSpec{}, "ConfigMap/x is in a.yaml and in b.yaml: remove one of them"},
 		{"one object in two versions", files{"kustomization.yaml": "resources: [a, b]", "a/kustomization.yaml": "resources: [d.yaml]", "a/d.yaml": deployment, "b/kustomization.yaml": "resources: [d.yaml]", "b/d.yaml": strings.Replace(deployment, "apps/v1", "apps/v1beta1", 1)},
-			deploy.KustomizationSpec{}, "Deployment.apps/web is there twice, as apps/v1 and as apps/v1beta1: remove one of them"},
+			deploy.KustomizationSpec{}, "one object is there twice, as Deployment.apps/web (apps/v1) and as Deployment.apps/web (apps/v1beta1): remove one of them"},
 		{"objects that the target namespace makes one", files{"a.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: a}\nstringData: {p: canary-4711}\n", "b.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: b}\n"},
 			deploy.KustomizationSpec{TargetNamespace: "x"}, "Secret/b/s is in a.yaml and in b.yaml: remove one of them"},
 		{"two kustomization files", files{"kustomization.yaml": "", "kustomization.yml": ""}, deploy.KustomizationSpec{}, "kustomization.yaml and kustomization.yml are both there: keep one of them"},

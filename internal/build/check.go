@@ -17,12 +17,19 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
+const (
+	// maxWork bounds what kustomize reads in a build, in bytes: a few folders that list two others each, which list two others each, would keep it busy for years.
+	maxWork = 256 << 20
+	// folderWork is what it takes to enter a folder, as bytes.
+	folderWork = 16 << 10
+)
+
 // checker looks at all that kustomize is going to read before it does: kustomize would fetch what looks like an address, and its errors neither name files
 // well nor keep content to themselves.
 type checker struct {
 	view *view
-	// seen are the folders that were checked.
-	seen map[string]bool
+	// work are the folders that were checked, with how many bytes kustomize reads to build each: it builds a folder anew for each that lists it.
+	work map[string]int64
 	// customSchema: one of the kustomization files brings an OpenAPI schema, which kustomize keeps in a variable of the process.
 	customSchema bool
 }
@@ -43,6 +50,9 @@ func (c *checker) generated(f found, oneNamespace bool) ([]*unstructured.Unstruc
 	}
 	for _, folder := range f.folders {
 		if err := c.kustomization(folder, false); err != nil {
+			return nil, err
+		}
+		if err := c.add("", "the path", c.work[folder]); err != nil {
 			return nil, err
 		}
 	}
@@ -81,10 +91,10 @@ func (c *checker) manifest(file string) ([]*unstructured.Unstructured, error) {
 
 // kustomization checks the kustomization file of a folder and all that it refers to. With plugin, what it lists configures plugins instead of being objects.
 func (c *checker) kustomization(dir string, plugin bool) error {
-	if c.seen[dir] {
+	if _, ok := c.work[dir]; ok {
 		return nil
 	}
-	c.seen[dir] = true
+	c.work[dir] = folderWork
 	file, err := c.view.kustomizationFile(dir)
 	if err != nil {
 		return err
@@ -92,7 +102,7 @@ func (c *checker) kustomization(dir string, plugin bool) error {
 	if file == "" {
 		return fmt.Errorf("%s is listed but has no kustomization.yaml: add one, or list its files", dir)
 	}
-	content, err := c.view.root.ReadFile(file)
+	content, err := c.view.plain(file)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", file, err)
 	}
@@ -164,7 +174,13 @@ func (c *checker) entry(dir, file, field, ref string, plugin bool, ids map[deplo
 		return fmt.Errorf("%s: %s: %s: %w", file, field, ref, err)
 	}
 	if info.IsDir() {
-		return c.kustomization(at, plugin)
+		if err := c.kustomization(at, plugin); err != nil {
+			return err
+		}
+		return c.add(dir, file, c.work[at])
+	}
+	if err := c.add(dir, file, info.Size()); err != nil {
+		return err
 	}
 	if plugin {
 		content, err := c.view.content(at)
@@ -178,6 +194,14 @@ func (c *checker) entry(dir, file, field, ref string, plugin bool, ids map[deplo
 		return err
 	}
 	return claim(ids, found, at, false)
+}
+
+// add notes work that building a folder takes.
+func (c *checker) add(dir, file string, work int64) error {
+	if c.work[dir] += work; c.work[dir] > maxWork {
+		return fmt.Errorf("%s lists folders that list others, and so on, so that kustomize would read more than %d MiB: list each folder once", file, maxWork>>20)
+	}
+	return nil
 }
 
 // The fields whose entries kustomize reads: folderKeys may name repositories to clone, fileKeys files to fetch.

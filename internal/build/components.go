@@ -52,7 +52,7 @@ func (c *checker) component(name, folder string) error {
 	if file == "" {
 		return fmt.Errorf("components: %s is no component: %s has no kustomization.yaml", name, folder)
 	}
-	content, err := c.view.root.ReadFile(file)
+	content, err := c.view.plain(file)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", file, err)
 	}

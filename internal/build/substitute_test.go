@@ -274,7 +274,7 @@ func TestSubstituteComes(t *testing.T) {
 	t.Run("before two objects of one name are refused", func(t *testing.T) {
 		dir := write(t, files{"a.yaml": configMap("${x}") + "---\n" + configMap("b")})
 		_, err := build.New(build.Options{}).Build(t.Context(), target(deploy.KustomizationSpec{PostBuild: &deploy.PostBuild{Substitute: map[string]string{"x": "b"}}}), dir)
-		if err == nil || !strings.Contains(err.Error(), "ConfigMap/b is there twice") {
+		if err == nil || !strings.Contains(err.Error(), "as ConfigMap/${x} (v1) and as ConfigMap/b (v1)") {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -47,8 +47,9 @@ func (r Builder) variables(ctx context.Context, p *deploy.PostBuild, namespace s
 
 // holder reads one holder of variables. One that is optional and not there has none.
 func (r Builder) holder(ctx context.Context, from deploy.SubstituteFrom, namespace string) (map[string]string, error) {
-	values, where := map[string]string(nil), from.File
+	var values map[string]string
 	var err error
+	where := from.File
 	if from.File != "" {
 		values, err = variablesFile(from.File)
 	} else {

@@ -141,16 +141,33 @@ func (v *view) ReadFile(p string) ([]byte, error) {
 	if info.IsDir() {
 		return nil, errFolder // the error of ReadFile would name the place of the cache on this machine
 	}
-	return v.content(rel)
+	content, err := v.content(rel)
+	if errors.Is(err, errAliases) || errors.Is(err, errCircle) {
+		return nil, fmt.Errorf("%s: %w", rel, err)
+	}
+	return content, err
 }
 
 // content reads a file below the root and opens it if it is encrypted.
 func (v *view) content(rel string) ([]byte, error) {
+	content, err := v.plain(rel)
+	if err != nil || v.decrypt == nil {
+		return content, err
+	}
+	opened, err := v.decrypt.file(rel, content)
+	if err != nil {
+		return nil, err
+	}
+	return opened, aliases(opened, 0)
+}
+
+// plain reads a file below the root as it is.
+func (v *view) plain(rel string) ([]byte, error) {
 	content, err := v.root.ReadFile(rel)
 	if err != nil {
 		return nil, err
 	}
-	return v.decrypt.file(rel, content)
+	return content, aliases(content, 0)
 }
 
 // Open opens a file of the artifact for reading.
