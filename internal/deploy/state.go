@@ -92,6 +92,8 @@ type TargetState struct {
 	Changes   []Change `json:"changes,omitempty"`
 	Failures  int      `json:"failures,omitempty"`
 	Suspended bool     `json:"suspended,omitempty"`
+	// Replacing: what an earlier entry made is deleted, in another cluster or a release of another name; the target itself stays.
+	Replacing bool `json:"replacing,omitempty"`
 	// Stage of a running attempt in words: "waiting for Deployment.apps/default/web: 1 of 2 replicas".
 	Stage    string    `json:"stage,omitempty"`
 	Started  time.Time `json:"started,omitzero"`

@@ -385,9 +385,52 @@ func TestDeletion(t *testing.T) {
 			r.fail(ks("a"), errBad)
 			r.Set([]deploy.Target{in(secret("new", ""), "")})
 			r.want("delete kustomization/a in secret ns/gone")
+			r.says(ks("a"), deploy.PhaseFailed, "its retry (attempt 2)")
+			want := "what it has in the cluster of secret ns/gone has to go before it is applied to the cluster of secret ns/new: " + errBad.Error() +
+				"; if the cluster of secret ns/gone is gone for good, set deletionPolicy: Orphan: then what is there is left behind"
+			if st := r.state(ks("a")); st.Message != want || st.Reason == "" || st.Next.IsZero() {
+				t.Errorf("shown as %+v, want the message %q", st, want)
+			}
 			r.fail(ks("a"), nil)
 			r.Set([]deploy.Target{in(secret("new", ""), deploy.DeletionOrphan)})
 			r.want("delete kustomization/a in secret ns/gone Orphan", "kustomization/a@1")
+		})
+	})
+	t.Run("shows that what was there before is being deleted, and that the target stays", func(t *testing.T) {
+		bubble(t, Limits{}, nil, func(r *rig) {
+			r.Set([]deploy.Target{in(secret("east", ""), "")})
+			r.Revised(revision("s", "1"))
+			r.want("kustomization/a@1")
+			r.hold(ks("a"), true)
+			r.Set([]deploy.Target{in(nil, "")})
+			if st := r.state(ks("a")); st.Phase != deploy.PhaseDeleting || !st.Replacing {
+				t.Errorf("shown as %+v", st)
+			}
+			r.hold(ks("a"), false)
+			r.held(ks("a")).done <- nil
+			r.want("delete kustomization/a in secret ns/east", "kustomization/a@1")
+			if st := r.state(ks("a")); st.Phase != deploy.PhaseReady || st.Replacing {
+				t.Errorf("shown as %+v", st)
+			}
+		})
+	})
+	t.Run("leaves objects in a cluster that is gone where the entry comes back to say so", func(t *testing.T) {
+		bubble(t, Limits{}, nil, func(r *rig) {
+			r.Set([]deploy.Target{in(secret("gone", ""), "")})
+			r.Revised(revision("s", "1"))
+			r.want("kustomization/a@1")
+			r.fail(ks("a"), errBad)
+			r.Set(nil)
+			r.want("delete kustomization/a in secret ns/gone")
+			if st := r.state(ks("a")); !strings.Contains(st.Message, "put the entry back with deletionPolicy: Orphan") {
+				t.Errorf("it says %q", st.Message)
+			}
+			r.Set([]deploy.Target{in(secret("gone", ""), deploy.DeletionOrphan)})
+			r.settle()
+			r.ran()
+			r.fail(ks("a"), nil)
+			r.Set(nil)
+			r.want("delete kustomization/a in secret ns/gone Orphan")
 		})
 	})
 	t.Run("deletes nothing where the key of the cluster's Secret is only spelled out", func(t *testing.T) {
@@ -422,6 +465,18 @@ func TestDeletion(t *testing.T) {
 			r.Set(nil)
 			r.want("delete helmrelease/b release old")
 		})
+	})
+}
+
+func TestWaitingForWhatIsDeleted(t *testing.T) {
+	bubble(t, Limits{}, nil, func(r *rig) {
+		r.Set([]deploy.Target{entry(ks("a"), "s")})
+		r.Revised(revision("s", "1"))
+		r.want("kustomization/a@1")
+		r.fail(ks("a"), errBad)
+		r.Set([]deploy.Target{entry(ks("b"), "s", needs(ks("a")))})
+		r.want("delete kustomization/a")
+		r.says(ks("b"), deploy.PhasePending, "kustomization/a, which left the config and is being deleted")
 	})
 }
 

@@ -48,6 +48,7 @@ func (s *state) show(now time.Time, t *target) deploy.TargetState {
 	switch {
 	case running:
 		st.Phase, st.Stage = t.job.stage.phase, t.job.stage.words
+		st.Replacing = t.job.action == actionReplace
 		st.Started, st.Finished, st.Next = t.job.started, time.Time{}, time.Time{}
 		// What the last attempt said is not about this one; the history has it.
 		st.Reason, st.Message, st.Changes = "", "", nil
@@ -63,6 +64,8 @@ func (s *state) show(now time.Time, t *target) deploy.TargetState {
 		st.Phase = deploy.PhaseSuspended
 	case st.Phase == "":
 		st.Phase = deploy.PhasePending
+	case known && t.attempted == nil && t.failures > 0:
+		// What an earlier entry made could not be deleted: nothing comes before that.
 	case !known && !s.current(t), known && t.attempted != nil && *t.attempted != want, known && t.attempted == nil && !s.current(t):
 		// How the last attempt ended says nothing about what is wanted now.
 		st.Phase, st.Reason, st.Message = deploy.PhasePending, "", ""

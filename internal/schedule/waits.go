@@ -27,8 +27,11 @@ func (s *state) blockers(t *target) []string {
 // blocker says why a dependency is not Ready, or not ready enough for the readyExpr of the target; empty if it is.
 func (s *state) blocker(t *target, n deploy.Name, short string) string {
 	d, ok := s.targets[n]
-	if !ok || d.gone {
+	if !ok {
 		return short + ", which is not in the config"
+	}
+	if d.gone {
+		return short + ", which left the config and is being deleted"
 	}
 	if r := t.rules[n]; r != nil {
 		if words := r.blocker(d, t); words != "" {

@@ -215,6 +215,10 @@ func (l *loop) replaced(now time.Time, t *target, r result) {
 	}
 	if r.outcome.Err != nil {
 		t.last = r.outcome
+		t.last.Err = moveError(r.job.target, t.spec, r.outcome.Err)
+		if rev, ok := l.state.revisions[t.spec.Source]; ok {
+			t.last.Digest, t.last.Revision = rev.Digest, rev.String() // what the move is for
+		}
 		l.failed(now, t)
 		return
 	}
@@ -229,6 +233,10 @@ func (l *loop) deleted(now time.Time, t *target, r result) {
 	case r.outcome.Reason == deploy.ReasonCanceled && l.state.stopping:
 	case r.outcome.Err != nil:
 		t.last = r.outcome
+		if was := r.job.target; leavable(was) {
+			t.last.Err = fmt.Errorf("%w; if %s is gone for good, put the entry back with deletionPolicy: %s and take it out again: then what is there is left behind",
+				r.outcome.Err, placeOf(was), deploy.DeletionOrphan)
+		}
 		l.failed(now, t)
 	case r.err != nil:
 		t.last = r.outcome

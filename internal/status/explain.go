@@ -81,7 +81,7 @@ func why(x Explanation, waiting []deploy.Name, namespace string) []string {
 	}
 	if !t.Suspended {
 		waits := slices.Clone(t.WaitsFor)
-		if x.Source == nil && t.Source != (deploy.Name{}) {
+		if x.Source == nil && t.Source != (deploy.Name{}) && t.Phase != deploy.PhaseDeleting { // a deletion needs no source
 			waits = appendNew(waits, t.Source.Short(namespace)+", which is not in the config")
 		}
 		for _, d := range x.Dependencies {
@@ -149,7 +149,19 @@ func condition(x Explanation) string {
 		}
 		return s + "."
 	case t.Phase == deploy.PhaseDeleting:
-		return "It left the config and is being deleted. " + sentence(t.Message)
+		s := "It left the config and is being deleted"
+		if t.Replacing {
+			s = "What its earlier entry made is being deleted first"
+		}
+		switch {
+		case t.Stage != "":
+			return s + ": " + sentence(t.Stage)
+		case t.Message == "":
+			return s + "."
+		case t.Failures > 0:
+			return s + "; the last attempt failed, " + ago(x.At, t.Finished) + ": " + sentence(t.Message)
+		}
+		return s + ": " + sentence(t.Message)
 	}
 	s := "It was not tried yet"
 	if !t.Finished.IsZero() {
