@@ -124,6 +124,8 @@ func TestBuildChangesObjects(t *testing.T) {
 			[]string{"spec", "template", "spec", "containers"}, []any{map[string]any{"image": "nginx:1.0", "name": "web", "tty": true}}},
 		{"by JSON 6902 patches with a target", deploy.KustomizationSpec{Patches: []deploy.Patch{{Patch: `[{"op": "replace", "path": "/spec/replicas", "value": 7}]`,
 			Target: &deploy.Selector{Group: "apps", Kind: "Deployment", Name: "web", LabelSelector: "app=web"}}}}, []string{"spec", "replicas"}, int64(7)},
+		{"by JSON 6902 patches in YAML's flow style", deploy.KustomizationSpec{Patches: []deploy.Patch{{Patch: `[{op: replace, path: /spec/replicas, value: 7}]`, Target: &deploy.Selector{Kind: "Deployment"}}}},
+			[]string{"spec", "replicas"}, int64(7)},
 		{"by images", deploy.KustomizationSpec{Images: []deploy.Image{{Name: "nginx", NewName: "r.example/nginx", NewTag: "2.0"}}},
 			[]string{"spec", "template", "spec", "containers"}, []any{map[string]any{"image": "r.example/nginx:2.0", "name": "web"}}},
 		{"by common metadata, on the object", deploy.KustomizationSpec{CommonMetadata: &deploy.CommonMetadata{Labels: map[string]string{"team": "a", "app": "over"}}},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -62,14 +63,20 @@ func overlay(s *deploy.KustomizationSpec, entries, components []string) ([]byte,
 			k[key] = value
 		}
 	}
-	for i, p := range s.Patches {
+	patches := slices.Clone(s.Patches)
+	for i, p := range patches {
 		var content any
 		if err := yaml.Unmarshal([]byte(p.Patch), &content); err != nil {
 			return nil, fmt.Errorf("patch %d of the spec is not YAML: %w", i+1, discreet(err))
 		}
+		if _, list := content.([]any); list { // kustomize takes what begins with [ for JSON
+			if text, err := json.Marshal(content); err == nil {
+				patches[i].Patch = string(text)
+			}
+		}
 	}
-	if len(s.Patches) > 0 {
-		k["patches"] = s.Patches
+	if len(patches) > 0 {
+		k["patches"] = patches
 	}
 	if len(s.Images) > 0 {
 		k["images"] = s.Images
