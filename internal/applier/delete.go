@@ -18,6 +18,14 @@ func (e *Engine) Delete(ctx context.Context, t deploy.Target, progress deploy.Pr
 		return &deploy.Failure{Reason: deploy.ReasonPruneFailed, Err: fmt.Errorf("%s is not a kustomization", t.Name)}
 	}
 	i := e.info(t)
+	left, err := e.leave(ctx, t, i)
+	if err != nil {
+		return failure(ctx, deploy.ReasonPruneFailed, err)
+	}
+	if left {
+		e.forget(t.Name)
+		return nil
+	}
 	here, err := e.site(ctx, t)
 	if err != nil {
 		return failure(ctx, deploy.ReasonPruneFailed, err)
@@ -50,10 +58,18 @@ func (e *Engine) Delete(ctx context.Context, t deploy.Target, progress deploy.Pr
 		return failure(ctx, deploy.ReasonPruneFailed, err)
 	}
 	r.destroy = true
-	e.setSettled(n.work, false)
-	e.setRefused(n.work, nil, nil, nil)
+	e.forget(t.Name)
 	r.progress(deploy.PhaseDeleting, fmt.Sprintf("deleting %d objects", len(ids)))
 	return r.outcome(ctx, r.do(ctx))
+}
+
+// forget drops what is remembered of a target beside its inventory.
+func (e *Engine) forget(n deploy.Name) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.settled, n)
+	delete(e.refusals, n)
+	delete(e.rules, n)
 }
 
 // farewell judges every object of a target that goes away. What a target that stays would keep an eye on is released: nobody would look at it again.

@@ -45,6 +45,14 @@ type info struct {
 func (i info) Namespace() string            { return i.namespace }
 func (i info) Name() string                 { return i.name }
 func (i info) ID() string                   { return i.id }
+// place is the cluster in words.
+func (i info) place() string {
+	if i.cluster == "" {
+		return "the agent's own cluster"
+	}
+	return "the cluster of " + i.cluster
+}
+
 func (i info) Strategy() inventory.Strategy { return inventory.NameStrategy }
 
 // infoOf derives the names from the target's. The id is what objects bear as their owner; it has the agent's namespace in it, since two agents on one cluster
@@ -132,6 +140,10 @@ func (s *store) load(ctx context.Context, i info) (*ledger, error) {
 	if l == nil {
 		l = &ledger{entries: entries{}, shards: map[int]shard{}}
 		s.ledgers[i.id] = l
+	}
+	if l.info.id != "" && l.info.cluster != i.cluster && len(l.entries) > 0 {
+		return nil, fmt.Errorf("inventory %s/%s is of objects in %s, and the target is for %s: name the former cluster again and take the entry out of the config, so that they go, "+
+			"or delete the inventory's ConfigMaps, to leave them there", i.namespace, i.name, l.info.place(), i.place())
 	}
 	l.info = i
 	if l.unsure || l.err != nil {
