@@ -23,8 +23,8 @@ const maxUndefined = 10
 var shortDefault = regexp.MustCompile(`\$+\{[_[:alpha:]][_[:alpha:][:digit:]]*-`)
 
 // expand replaces the variables of a text. Undefined names the variables that have neither a value nor a default; the text is worth nothing then. Errors show no
-// values. The rules are those of Flux, with one exception: ${v:?why} without a value is undefined, where Flux takes why for the value.
-func expand(text string, vars map[string]string) (out string, undefined []string, err error) {
+// values. What it takes is taken off the budget first. The rules are those of Flux, with one exception: ${v:?why} without a value is undefined, where Flux takes why for the value.
+func expand(text string, vars map[string]string, b *budget) (out string, undefined []string, err error) {
 	defer func() {
 		if recover() != nil { // ${v:1:9223372036854775807} is enough
 			out, undefined, err = "", nil, errSyntax
@@ -34,6 +34,9 @@ func expand(text string, vars map[string]string) (out string, undefined []string
 		return "", nil, fmt.Errorf("it has more than %d times $$: exclude the object from substitution", maxEscapes)
 	}
 	text = longDefaults(text)
+	if err := b.take(text, vars); err != nil {
+		return "", nil, err
+	}
 	template, err := envsubst.Parse(text)
 	if err != nil {
 		return "", nil, errSyntax // the library's say less

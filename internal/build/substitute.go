@@ -33,6 +33,7 @@ func (r Builder) substitute(ctx context.Context, objects []*unstructured.Unstruc
 		return nil
 	}
 	var wrong []error
+	b := newBudget()
 	for _, o := range objects {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -40,7 +41,7 @@ func (r Builder) substitute(ctx context.Context, objects []*unstructured.Unstruc
 		if excluded(o) {
 			continue
 		}
-		if err := substituteObject(o, vars); err != nil {
+		if err := substituteObject(o, vars, b); err != nil {
 			wrong = append(wrong, err)
 		}
 	}
@@ -53,9 +54,9 @@ func excluded(o *unstructured.Unstructured) bool {
 }
 
 // substituteObject replaces the variables of one object. Errors name it as it is called before, since its new name may hold a value.
-func substituteObject(o *unstructured.Unstructured, vars map[string]string) error {
+func substituteObject(o *unstructured.Unstructured, vars map[string]string, b *budget) error {
 	id := deploy.IDOf(o).String()
-	s := substitution{vars: vars}
+	s := substitution{vars: vars, budget: b}
 	tree := s.tree(o.Object, "").(map[string]any)
 	switch {
 	case len(s.wrong) > 0:
@@ -107,6 +108,7 @@ func sound(tree map[string]any) error {
 // written, replaced and read by itself. For values that stay within their field the result is the same; those that would swallow or add other fields are errors.
 type substitution struct {
 	vars      map[string]string
+	budget    *budget
 	undefined []string
 	wrong     []error
 }
@@ -209,7 +211,7 @@ func (s *substitution) reread(document any, at string) (any, bool) {
 		s.fail(at, errors.New("it cannot be written as YAML"))
 		return nil, false
 	}
-	text, undefined, err := expand(string(written), s.vars)
+	text, undefined, err := expand(string(written), s.vars, s.budget)
 	if err != nil {
 		s.fail(at, err)
 		return nil, false
