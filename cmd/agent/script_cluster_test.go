@@ -85,7 +85,7 @@ func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
 // awaitLimit bounds every await: things take a second or two, a loaded machine needs more.
 const awaitLimit = 60 * time.Second
 
-// await exists REF | gone REF | field REF JSONPATH VALUE | phase TARGET PHASE | says TARGET TEXT | source NAME TEXT | log TEXT
+// await exists REF | gone REF | field REF JSONPATH VALUE | lacks REF JSONPATH | phase TARGET PHASE | says TARGET TEXT | source NAME TEXT | log TEXT
 func cmdAwait(ts *testscript.TestScript, _ bool, args []string) {
 	w := of(ts)
 	deadline := time.Now().Add(awaitLimit)
@@ -129,6 +129,15 @@ func (w *world) check(ts *testscript.TestScript, args []string) error {
 			err = fmt.Errorf("is %q", got)
 		}
 		return err
+	case "lacks":
+		u, err := w.get(args[1])
+		if err != nil {
+			return err
+		}
+		if got, err := field(u, args[2]); err == nil {
+			return fmt.Errorf("is %q", got)
+		}
+		return nil
 	case "phase", "says":
 		out, err := w.towline(ts, "explain", args[1], "-o", "json")
 		if err != nil {
@@ -188,11 +197,15 @@ func field(u *unstructured.Unstructured, path string) (string, error) {
 	return b.String(), err
 }
 
-// patch REF JSON edits an object as a user would, with a merge patch.
+// patch REF JSON [MANAGER] changes an object as somebody else would: an operator, or who else is named.
 func cmdPatch(ts *testscript.TestScript, _ bool, args []string) {
+	manager := "operator"
+	if len(args) > 2 {
+		manager = args[2]
+	}
 	r, name, err := of(ts).resource(args[0])
 	ts.Check(err)
-	_, err = r.Patch(ctx, name, types.MergePatchType, []byte(args[1]), metav1.PatchOptions{FieldManager: "kubectl-edit"})
+	_, err = r.Patch(ctx, name, types.MergePatchType, []byte(args[1]), metav1.PatchOptions{FieldManager: manager})
 	ts.Check(err)
 }
 
