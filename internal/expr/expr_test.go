@@ -55,7 +55,7 @@ func TestHealth(t *testing.T) {
 		{"takes a field that is a boolean", "", "", "status.ready", status(m{"ready": true}), expr.Current, ""},
 		{"does not take text for a boolean", "", "", "status.ready", status(m{"ready": "true"}), expr.InProgress, "current: the expression gives string, want bool"},
 		{"says which key is missing", "", "status.phase == 'Failed'", "true", status(m{"a": "b"}), expr.InProgress, "failed: no such key: phase"},
-		{"says which field is missing", "", "", "stauts.phase == 'Done'", status(m{"a": "b"}), expr.InProgress, "current: no such attribute(s): stauts"},
+		{"says which field is missing", "", "", "stage.phase == 'Done'", status(m{"a": "b"}), expr.InProgress, "current: no such attribute(s): stage"},
 		{"does not show a value that is not what it should be", "", "", "url(status.a).getHost() == 'x'", status(m{"a": "s3cret"}), expr.InProgress, "current: a value has not the form"},
 		{"compares quantities", "", "", "quantity(status.size).isGreaterThan(quantity('1Gi'))", status(m{"size": "2Gi"}), expr.Current, ""},
 		{"searches by pattern", "", "", "status.version.find('[0-9]+') == '12'", status(m{"version": "v12"}), expr.Current, ""},
@@ -63,6 +63,7 @@ func TestHealth(t *testing.T) {
 		{"has the lists of Kubernetes", "", "", "status.n.isSorted() && status.n.sum() == 6", status(m{"n": []any{int64(1), int64(2), int64(3)}}), expr.Current, ""},
 		{"has the texts of Flux", "", "", "status.a.upperAscii().split(',')[1] == 'C' && sets.contains(['b'], ['b'])", status(m{"a": "b,c"}), expr.Current, ""},
 		{"replaces and joins texts", "", "", "['a', 'b'].join('-').replace('a', 'c') + ['d'].join() + 'xx'.replace('x', 'y', 1) + '%s is %d'.format(['e', 1]) == 'c-bdyxe is 1'", status(m{"a": "b"}), expr.Current, ""},
+		{"takes fields of any name, also much like the usual ones", "", "", "date == 1 && rules.size() == 1 && status.all(stat, stat == 'a') && specs == 2", m{"date": int64(1), "specs": int64(2), "rules": []any{"a"}, "status": m{"a": "b"}}, expr.Current, ""},
 		{"compares versions", "", "", "semver(status.v).isGreaterThan(semver('1.2.3'))", status(m{"v": "1.10.0"}), expr.Current, ""},
 	}
 	for _, c := range tests {
@@ -85,6 +86,10 @@ func TestHealthRefuses(t *testing.T) {
 		inProgress, failed, current string
 		want                        string
 	}{
+		{"a slip in the name of a field", "", "", "stauts.phase == 'x'", "current, column 1: stauts is no field that objects have: did you mean status?"},
+		{"one letter less, on the second line", "", "true ||\n has(statu.x)", "true", "failed, line 2, column 6: statu is no field that objects have: did you mean status?"},
+		{"one letter more", "", "", "specc.a", "current, column 1: specc is no field that objects have: did you mean spec?"},
+		{"another case", "", "", "metaData.name == 'a'", "current, column 1: metaData is no field that objects have: did you mean metadata?"},
 		{"what is no CEL", "", "", "status.phase = 'x'", "current, column 14: "},
 		{"a number", "", "1 + 1", "true", "failed: the expression gives int, want bool"},
 		{"text", "'x'", "", "true", "inProgress: the expression gives string, want bool"},

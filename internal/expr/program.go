@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/google/cel-go/cel"
-	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common"
 	"github.com/google/cel-go/common/types"
 )
 
@@ -90,8 +90,8 @@ func compile(d door, text string) (cel.Program, error) {
 		return nil, err
 	}
 	if d == doorHealth {
-		if env, err = declareFields(env, parsed); err != nil {
-			return nil, fmt.Errorf(": %w", err)
+		if env, err = declareFields(env, text, parsed); err != nil {
+			return nil, err
 		}
 	}
 	checked, issues := env.Check(parsed)
@@ -123,34 +123,17 @@ func problem(text string, issues *cel.Issues) error {
 	if len(found) == 0 {
 		return fmt.Errorf(": %w", issues.Err())
 	}
-	at := found[0].Location
+	message, _, _ := strings.Cut(found[0].Message, " (in container '')")
+	return fmt.Errorf("%s: %s", place(text, found[0].Location), message)
+}
+
+// place is where in a text something is wrong.
+func place(text string, at common.Location) string {
 	where := fmt.Sprintf(", column %d", at.Column()+1) // CEL counts from zero
 	if strings.Contains(strings.TrimSpace(text), "\n") {
 		where = fmt.Sprintf(", line %d%s", at.Line(), where)
 	}
-	message, _, _ := strings.Cut(found[0].Message, " (in container '')")
-	return fmt.Errorf("%s: %s", where, message)
-}
-
-// declareFields declares what an expression names and nobody knows: kinds of others have fields of any name at the top, such as rules or subsets.
-func declareFields(env *cel.Env, parsed *cel.Ast) (*cel.Env, error) {
-	var fields []string
-	ast.PostOrderVisit(parsed.NativeRep().Expr(), ast.NewExprVisitor(func(e ast.Expr) {
-		if e.Kind() != ast.IdentKind {
-			return
-		}
-		n := e.AsIdent()
-		if strings.ContainsAny(n, "@.") || slices.Contains(objectFields, n) || slices.Contains(fields, n) {
-			return
-		}
-		if _, typeName := env.CELTypeProvider().FindIdent(n); !typeName {
-			fields = append(fields, n) // also the variables of macros: those hide it
-		}
-	}))
-	if len(fields) == 0 {
-		return env, nil
-	}
-	return declare(func() (*cel.Env, error) { return env, nil }, cel.DynType, fields)
+	return where
 }
 
 // evaluate runs a program.
