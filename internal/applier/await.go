@@ -36,6 +36,9 @@ func (r *run) awaitAll(ctx context.Context) error {
 			others[id] = sighting{id: id}
 		}
 	}
+	if err := r.lookAtRest(ctx, others); err != nil {
+		return err
+	}
 	var ids []object.ObjMetadata
 	for id, yes := range sent {
 		if _, known := r.unhealthy[id]; yes && !known {
@@ -45,6 +48,32 @@ func (r *run) awaitAll(ctx context.Context) error {
 	slices.SortFunc(ids, compareIDs)
 	r.awaited = true
 	return r.awaitHealth(ctx, ids, others)
+}
+
+// lookAtRest looks at what a target that waits renders and did not send now, and adds to others what is not healthy: it may have turned so since it was applied, and with the rest
+// of a new artifact the target would pass for Ready. A full check has looked already.
+func (r *run) lookAtRest(ctx context.Context, others map[object.ObjMetadata]sighting) error {
+	if !r.target.Kustomization.Wait || r.note.work.Full {
+		return nil
+	}
+	known, err := r.engine.store.read(ctx, r.info)
+	if err != nil {
+		return err
+	}
+	var own []object.ObjMetadata
+	for id, hash := range r.note.render.hashes {
+		_, sent := r.note.apply[id]
+		if _, looked := others[id]; !sent && !looked && known[id].rendered == hash {
+			own = append(own, id)
+		}
+	}
+	seen, err := r.engine.healths(ctx, r.target.Name, r.rules, own, nil)
+	for id, s := range seen {
+		if s.status != status.CurrentStatus {
+			others[id] = s
+		}
+	}
+	return err
 }
 
 // awaitHealth waits until objects are current, and notes those that are not: those of ids were applied by this run, the others only looked at, or not even that.

@@ -147,6 +147,57 @@ func TestHealthChecks(t *testing.T) {
 	})
 }
 
+// TestNewArtifactWithSickObject changes one object of a target while another one, unchanged, is unhealthy.
+func TestNewArtifactWithSickObject(t *testing.T) {
+	t.Parallel()
+	for _, known := range []bool{false, true} {
+		t.Run(fmt.Sprintf("known to the agent: %v", known), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.spec(func(s *deploy.KustomizationSpec) { s.Wait = true })
+			web := w.deployment("web", "")
+			w.text = w.configMap("a", "1") + w.configMap("old", "1") + web
+			w.converge(false)
+			w.patchDeployment("web", neverReady)
+			w.target.Timeout = 2 * time.Second
+			if known {
+				_, err := w.run(t.Context(), true)
+				wantFailure(t, err, deploy.ReasonHealthCheckFailed, false, "/web: not ready: ")
+			}
+			w.text = w.configMap("a", "2") + web
+			w.step(t, "it is not Ready, and nothing is pruned", func(t *testing.T) {
+				for range 2 {
+					_, err := w.run(t.Context(), false)
+					wantFailure(t, err, deploy.ReasonHealthCheckFailed, false, "health check of 1 of 2 objects", "/web: not ready: ")
+					wantEqual(t, "values", w.value("a")+w.value("old"), "21")
+				}
+			})
+			w.step(t, "the next attempt finds the inventory as it is, and changes nothing in the cluster", func(t *testing.T) {
+				version := func() string {
+					return must(w.kube.Kubernetes.AppsV1().Deployments(w.ns).Get(t.Context(), "web", metav1.GetOptions{}))(t).ResourceVersion
+				}
+				before := version()
+				got := w.counted(func() {
+					_, err := w.run(t.Context(), false)
+					wantFailure(t, err, deploy.ReasonHealthCheckFailed, false, "/web: not ready: ")
+				})
+				for _, r := range writes(got) {
+					if strings.Contains(r, "towline-inventory.") {
+						t.Fatal(r)
+					}
+				}
+				wantEqual(t, "version", version(), before)
+			})
+			w.step(t, "and it is when the object is", func(t *testing.T) {
+				w.patchDeployment("web", readyAgain)
+				w.target.Timeout = 30 * time.Second
+				w.converge(false)
+				wantEqual(t, "old", w.value("old"), "")
+			})
+		})
+	}
+}
+
 func TestHealthChecksOfAnUnknownKind(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

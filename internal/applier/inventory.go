@@ -42,9 +42,10 @@ type info struct {
 	cluster string
 }
 
-func (i info) Namespace() string            { return i.namespace }
-func (i info) Name() string                 { return i.name }
-func (i info) ID() string                   { return i.id }
+func (i info) Namespace() string { return i.namespace }
+func (i info) Name() string      { return i.name }
+func (i info) ID() string        { return i.id }
+
 // place is the cluster in words.
 func (i info) place() string {
 	if i.cluster == "" {
