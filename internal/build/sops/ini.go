@@ -162,31 +162,34 @@ func (r *iniReader) quoted(s, quote string) (string, error) {
 	if i := strings.LastIndex(s, quote); i >= 0 {
 		return s[:i], nil
 	}
-	s += "\n" // the trimmed end of the line
+	var b strings.Builder
+	b.WriteString(s + "\n") // the trimmed end of the line
 	for {
 		line, ok := r.next()
 		if !ok {
 			return "", errors.New("begins a quote that does not end")
 		}
 		if i := strings.LastIndex(line, quote); i >= 0 {
-			return s + line[:i], nil
+			return b.String() + line[:i], nil
 		}
-		s += line
+		b.WriteString(line)
 	}
 }
 
 func (r *iniReader) continued(s string) string {
+	var b strings.Builder
+	b.WriteString(s)
 	for {
 		line, ok := r.next()
 		line = strings.TrimSpace(line)
 		if !ok || line == "" {
-			return s
+			return b.String()
 		}
 		var more bool
 		line, more = strings.CutSuffix(line, `\`)
-		s += line
+		b.WriteString(line)
 		if !more {
-			return s
+			return b.String()
 		}
 	}
 }
@@ -213,12 +216,18 @@ func writeINI(b branch) []byte {
 	return out.Bytes()
 }
 
+// maxWidth bounds the keys to which values are aligned, in bytes: one long key would pad all others.
+const maxWidth = 1 << 10
+
 func iniPairs(out *bytes.Buffer, section branch) {
 	width := 0
 	for _, e := range section {
 		if e.note == nil {
 			width = max(width, len(quoteINIKey(e.key)))
 		}
+	}
+	if width > maxWidth {
+		width = 0
 	}
 	for i, e := range section {
 		if e.note != nil {

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -408,4 +409,21 @@ func FuzzDecrypt(f *testing.F) {
 			t.Error("something comes with the error")
 		}
 	})
+}
+
+// A long value over lines took a copy of all before for each line.
+func TestLongValuesTakeNoHours(t *testing.T) {
+	const lines = 1_000_000
+	for name, content := range map[string]string{
+		"continued": "[sops]\nlastmodified=x\n[a]\nb = x\\\n" + strings.Repeat("x\\\n", lines),
+		"quoted":    "[sops]\nlastmodified=x\n[a]\nb = \"\"\"x\n" + strings.Repeat("x\n", lines) + "\"\"\"\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			Encrypted("a.ini", []byte(content))
+			if took := time.Since(start); took > 10*time.Second {
+				t.Errorf("took %s", took)
+			}
+		})
+	}
 }
