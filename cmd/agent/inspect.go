@@ -76,7 +76,7 @@ func local(source deploy.Source, path string) (deploy.Revision, error) {
 
 // addPath is --path of the commands that render.
 func addPath(c *cobra.Command, path *string) {
-	c.Flags().StringVar(path, "path", "", "`folder` (of a chart also: archive) to take in place of the source's artifact: what push would publish")
+	c.Flags().StringVar(path, "path", "", "`folder` (of a chart also: archive) to take in place of the source's artifact: the one that push is given (nothing in it is ignored)")
 }
 
 // colorFlag is --color auto|always|never.
