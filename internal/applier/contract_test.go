@@ -15,6 +15,9 @@ import (
 	"github.com/towline/towline/internal/reconcile/enginetest"
 )
 
+// Where a target that changed its cluster has its objects is for the engine to say.
+var _ reconcile.Mover = (*applier.Engine)(nil)
+
 func TestContract(t *testing.T) {
 	t.Parallel()
 	shared := newWorld(t)

@@ -99,6 +99,7 @@ type ledger struct {
 type shard struct {
 	version string // resourceVersion
 	sum     [sha256.Size]byte
+	cluster string // that it says its objects are in
 }
 
 // store keeps all inventories of the agent: each is read once, kept in memory, and written by compare-and-swap. Only the agent writes them; if somebody else does
@@ -205,7 +206,7 @@ func (l *ledger) take(cm *corev1.ConfigMap) {
 		l.err = fmt.Errorf("%w: configmap %s: %w", errUnreadable, cm.Name, err)
 	}
 	l.ever = true
-	l.shards[n] = shard{version: cm.ResourceVersion, sum: sha256.Sum256([]byte(text))}
+	l.shards[n] = shard{version: cm.ResourceVersion, sum: sha256.Sum256([]byte(text)), cluster: cm.Annotations[annotationCluster]}
 }
 
 // reload reads one inventory again and merges: an object that either side knows stays, and where they differ nothing is believed of its content. Called with

@@ -36,6 +36,22 @@ func (s *store) update(ctx context.Context, i info, edit func(entries)) error {
 	return nil
 }
 
+// rename makes an inventory say that its objects are in to.cluster. What one cut off left half done is done by the next one.
+func (s *store) rename(ctx context.Context, from, to info) error {
+	s.mu.Lock()
+	if l := s.ledgers[from.id]; l != nil && l.info.cluster == to.cluster {
+		from = to // the former got that far
+	}
+	s.mu.Unlock()
+	if _, err := s.read(ctx, from); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.ledgers[from.id].info = to
+	s.mu.Unlock()
+	return s.update(ctx, to, func(entries) {})
+}
+
 // put sets what is known of an object; the line of a known one stays where it is.
 func (es entries) put(id object.ObjMetadata, e entry) {
 	e.shard = -1
@@ -92,7 +108,7 @@ func (s *store) write(ctx context.Context, i info, l *ledger, next entries) erro
 		case len(text) == 0:
 			err = s.drop(ctx, i.shardName(n), old)
 			delete(shards, n)
-		case exists && old.sum == sum:
+		case exists && old.sum == sum && old.cluster == i.cluster:
 			continue
 		default:
 			shards[n], err = s.put(ctx, i.configMap(n, old.version, text), sum)
@@ -116,7 +132,7 @@ func (s *store) put(ctx context.Context, cm *corev1.ConfigMap, sum [sha256.Size]
 		if err != nil {
 			return shard{}, err
 		}
-		return shard{version: out.ResourceVersion, sum: sum}, nil
+		return shard{version: out.ResourceVersion, sum: sum, cluster: cm.Annotations[annotationCluster]}, nil
 	}
 	out, err := s.maps.Create(ctx, cm, metav1.CreateOptions{FieldManager: deploy.FieldManager})
 	if apierrors.IsNotFound(err) {
@@ -125,7 +141,7 @@ func (s *store) put(ctx context.Context, cm *corev1.ConfigMap, sum [sha256.Size]
 	if err != nil {
 		return shard{}, err
 	}
-	return shard{version: out.ResourceVersion, sum: sum}, nil
+	return shard{version: out.ResourceVersion, sum: sum, cluster: cm.Annotations[annotationCluster]}, nil
 }
 
 func (s *store) drop(ctx context.Context, name string, old shard) error {

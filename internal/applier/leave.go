@@ -33,7 +33,11 @@ func (e *Engine) leave(ctx context.Context, t deploy.Target, i info) (left bool,
 
 // unreachable says why nothing can be done in the cluster of a target; nil where it answers, be it with a refusal of this one question.
 func (e *Engine) unreachable(ctx context.Context, t deploy.Target) error {
-	ctx, cancel := context.WithTimeout(ctx, knock)
+	most := knock
+	if end, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(end)/2) // so that there is time to act on the answer
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	return retry(ctx, transient, func() error {
 		here, err := e.site(ctx, t)

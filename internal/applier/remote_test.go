@@ -31,6 +31,7 @@ import (
 // door is another way into the test cluster: to the engine a cluster of its own, that notes what is asked of it and can be shut.
 type door struct {
 	server *httptest.Server
+	hides  string // a path that is not found
 
 	mu       sync.Mutex // guards requests
 	requests []string
@@ -51,6 +52,10 @@ func newDoor(t *testing.T) *door {
 		d.mu.Lock()
 		d.requests = append(d.requests, r.Method+" "+r.URL.Path)
 		d.mu.Unlock()
+		if d.hides != "" && r.URL.Path == d.hides {
+			http.NotFound(w, r)
+			return
+		}
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(d.server.Close)
@@ -227,6 +232,68 @@ func TestLeavingACluster(t *testing.T) {
 			wantEqual(t, "it bears our marks", w.count() > 0, c.marked)
 		})
 	}
+}
+
+// TestClusterByAnotherName renames the Secret of a kubeconfig under a running target.
+func TestClusterByAnotherName(t *testing.T) {
+	t.Parallel()
+	w, d := remote(t)
+	w.text = w.configMap("a", "1") + w.configMap("b", "1")
+	w.converge(false)
+	secrets := w.kube.Kubernetes.CoreV1().Secrets(w.ns)
+	was := w.target
+	rename := func(name string) {
+		w.target = was
+		w.spec(func(s *deploy.KustomizationSpec) {
+			s.KubeConfig = &deploy.KubeConfig{SecretRef: &deploy.SecretKeyRef{Name: name}}
+		})
+	}
+
+	w.step(t, "a mistyped name takes nothing away", func(t *testing.T) {
+		rename("egde")
+		before := w.inventory()
+		_, err := w.engine.Move(t.Context(), was, w.target)
+		wantFailure(t, err, deploy.ReasonPruneFailed, false, "the cluster of secret "+w.ns+"/egde cannot be used yet: ", "does not exist")
+		wantEqual(t, "values and inventory", w.value("a")+w.value("b")+w.inventory(), "11"+before)
+	})
+	w.step(t, "in the same cluster by another way everything stays, also where the inventory's write is lost once", func(t *testing.T) {
+		must(secrets.Create(t.Context(), secretOf("second", newDoor(t).kubeconfig(t)), metav1.CreateOptions{}))(t)
+		rename("second")
+		lost := false
+		w.interfere(func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+			w.mu.Lock()
+			first := r.Method == http.MethodPut && !lost
+			lost = lost || first
+			w.mu.Unlock()
+			if first {
+				return nil, &url.Error{Op: "Put", URL: r.URL.Path, Err: io.ErrUnexpectedEOF}
+			}
+			return next.RoundTrip(r)
+		})
+		d.asked()
+		for range 2 { // the second stands for one after a crash
+			stayed, err := w.engine.Move(t.Context(), was, w.target)
+			wantEqual(t, "it stayed", must(stayed, err)(t), true)
+		}
+		wantEqual(t, "a write was lost", lost, true)
+		w.interfere(nil)
+		wantEqual(t, "deletions", about(d.asked(), "DELETE "), []string(nil))
+		w.pooled()
+		wantEqual(t, "changes", w.converge(true), []string(nil))
+		w.text = w.configMap("a", "2")
+		w.converge(false)
+		wantEqual(t, "values", w.value("a")+w.value("b"), "2")
+	})
+	w.step(t, "in one that cannot be told to be the same it does not", func(t *testing.T) {
+		was = w.target
+		strange := newDoor(t)
+		strange.hides = "/api/v1/namespaces/kube-system"
+		must(secrets.Create(t.Context(), secretOf("third", strange.kubeconfig(t)), metav1.CreateOptions{}))(t)
+		rename("third")
+		stayed, err := w.engine.Move(t.Context(), was, w.target)
+		wantEqual(t, "it stayed", must(stayed, err)(t), false)
+		wantEqual(t, "lines of the inventory", strings.Count(w.inventory(), "\n"), 1)
+	})
 }
 
 // TestAccountThatMayNotDelete prunes as a service account whose role lacks the verb.

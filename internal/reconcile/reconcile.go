@@ -24,6 +24,11 @@ type Engine interface {
 	Delete(context.Context, deploy.Target, deploy.Progress) error
 }
 
+// Mover is an engine that can find that what a target left is where the target is now: then stayed is true, and there is nothing to delete.
+type Mover interface {
+	Move(ctx context.Context, from, to deploy.Target) (stayed bool, err error)
+}
+
 // Reconciler runs attempts. Safe for concurrent use; attempts for the same target must not overlap.
 type Reconciler struct {
 	engines map[deploy.Kind]Engine
@@ -75,6 +80,30 @@ func (r *Reconciler) attempt(ctx context.Context, w deploy.Work, progress deploy
 	}
 	*stage = stageApply
 	return engine.Apply(ctx, w, plan, progress)
+}
+
+// Move removes what an earlier entry of a target made, unless it stays where it is. An outcome that is Ready means: the target can be reconciled as the entry is today.
+func (r *Reconciler) Move(ctx context.Context, from, to deploy.Target, progress deploy.Progress) deploy.Outcome {
+	mover, ok := r.engines[to.Name.Kind].(Mover)
+	if !ok {
+		return r.Delete(ctx, from, progress)
+	}
+	out := deploy.Outcome{Target: from.Name, Hash: from.Hash, Started: time.Now()}
+	bounded, cancel := context.WithTimeout(ctx, limit(from))
+	defer cancel()
+	stayed := false
+	_, out.Err = r.guard(from.Name, func() (_ []deploy.Change, err error) {
+		stayed, err = mover.Move(bounded, from, to)
+		return nil, err
+	})
+	switch {
+	case out.Err != nil:
+		return r.finish(ctx, out, stageDelete, from)
+	case stayed:
+		out.Phase, out.Finished = deploy.PhaseReady, time.Now()
+		return out
+	}
+	return r.Delete(ctx, from, progress)
 }
 
 // Delete removes a target that left the config. An outcome that is Ready means: it is gone.

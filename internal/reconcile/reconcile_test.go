@@ -297,3 +297,41 @@ func TestLog(t *testing.T) {
 		})
 	}
 }
+
+// settler is an engine that can move.
+type settler struct {
+	engine
+	stays bool
+	fails error
+}
+
+func (s *settler) Move(context.Context, deploy.Target, deploy.Target) (bool, error) {
+	return s.stays, s.fails
+}
+
+func TestMove(t *testing.T) {
+	target := work(deploy.KindKustomization).Target
+	for _, c := range []struct {
+		name    string
+		engine  reconcile.Engine
+		deleted func(reconcile.Engine) bool
+		gone    bool
+		reason  string
+	}{
+		{"deletes what an engine without a say left", &engine{}, func(e reconcile.Engine) bool { return e.(*engine).deleted.Name == target.Name }, true, ""},
+		{"deletes what does not stay", &settler{}, func(e reconcile.Engine) bool { return e.(*settler).deleted.Name == target.Name }, true, ""},
+		{"deletes nothing that stays", &settler{stays: true}, func(e reconcile.Engine) bool { return e.(*settler).deleted.Name == target.Name }, false, ""},
+		{"deletes nothing where that is not known", &settler{fails: errors.New("no answer")}, func(e reconcile.Engine) bool { return e.(*settler).deleted.Name == target.Name }, false, deploy.ReasonPruneFailed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := reconcile.New(map[deploy.Kind]reconcile.Engine{deploy.KindKustomization: c.engine}, zap.NewNop())
+			out := r.Move(t.Context(), target, target, nil)
+			if out.Reason != c.reason || (out.Err == nil) != (out.Phase == deploy.PhaseReady) {
+				t.Errorf("ended %s with %q: %v", out.Phase, out.Reason, out.Err)
+			}
+			if got := c.deleted(c.engine); got != c.gone {
+				t.Errorf("deleted: %v, want %v", got, c.gone)
+			}
+		})
+	}
+}

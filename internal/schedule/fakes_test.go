@@ -131,6 +131,10 @@ func (r *fakeRunner) Reconcile(ctx context.Context, w deploy.Work, progress depl
 	return out
 }
 
+func (r *fakeRunner) Move(ctx context.Context, was, _ deploy.Target, progress deploy.Progress) deploy.Outcome {
+	return r.Delete(ctx, was, progress)
+}
+
 func (r *fakeRunner) Delete(ctx context.Context, t deploy.Target, progress deploy.Progress) deploy.Outcome {
 	n := t.Name
 	a := &attempt{ctx: ctx, progress: progress, done: make(chan error)}

@@ -13,10 +13,12 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-// Runner makes attempts. Both methods block until the attempt is over, end promptly when their context does, and are never called for one target twice at a time.
+// Runner makes attempts. Its methods block until the attempt is over, end promptly when their context does, and are never called for one target twice at a time.
 type Runner interface {
 	Reconcile(context.Context, deploy.Work, deploy.Progress) deploy.Outcome
 	Delete(context.Context, deploy.Target, deploy.Progress) deploy.Outcome
+	// Move deletes what an earlier entry of a target made, unless it is where today's entry wants it.
+	Move(ctx context.Context, was, today deploy.Target, progress deploy.Progress) deploy.Outcome
 }
 
 // Memory keeps records across restarts. Calls for different targets may overlap.

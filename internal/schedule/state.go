@@ -126,6 +126,7 @@ type job struct {
 	action action
 	work   deploy.Work // run
 	target deploy.Target
+	today  deploy.Target // replace: the entry as it is
 	rec    deploy.Record
 	stored string
 

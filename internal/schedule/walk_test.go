@@ -99,6 +99,10 @@ func (r *walkRunner) Reconcile(ctx context.Context, w deploy.Work, progress depl
 	return out
 }
 
+func (r *walkRunner) Move(ctx context.Context, was, _ deploy.Target, progress deploy.Progress) deploy.Outcome {
+	return r.Delete(ctx, was, progress)
+}
+
 func (r *walkRunner) Delete(_ context.Context, t deploy.Target, _ deploy.Progress) deploy.Outcome {
 	took, err := r.begin(t.Name)
 	time.Sleep(took)

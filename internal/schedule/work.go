@@ -40,6 +40,7 @@ func (l *loop) start(now time.Time, st start) {
 	case actionDelete, actionReplace:
 		j.target = t.rec.Target
 		if st.action == actionReplace {
+			j.today = t.spec
 			j.target.Suspend = false // that was the entry before: today's asks for the move
 			j.target = orphanedBy(t.spec, j.target)
 		}
@@ -71,7 +72,7 @@ func (l *loop) do(ctx context.Context, j *job) result {
 	case actionSave:
 		l.save(ctx, &r)
 	case actionReplace:
-		r.outcome = l.runner.Delete(ctx, j.target, progress)
+		r.outcome = l.runner.Move(ctx, j.target, j.today, progress)
 	case actionDelete:
 		r.outcome = l.runner.Delete(ctx, j.target, progress)
 		if r.outcome.Err != nil {
