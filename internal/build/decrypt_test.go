@@ -54,6 +54,15 @@ func withKeys(t testing.TB) build.Options {
 	}.read}
 }
 
+// listOf puts objects into a list.
+func listOf(objects ...string) string {
+	list := "apiVersion: v1\nkind: List\nitems:\n"
+	for _, o := range objects {
+		list += "-\n  " + strings.ReplaceAll(strings.TrimSpace(o), "\n", "\n  ") + "\n"
+	}
+	return list
+}
+
 func decryptWith(secret string) *deploy.Decryption {
 	return &deploy.Decryption{Provider: deploy.DecryptionSOPS, SecretRef: &deploy.LocalRef{Name: secret}}
 }
@@ -95,6 +104,9 @@ func TestBuildDecrypts(t *testing.T) {
 		{"an object that kustomize changes", files{"s.yaml": sopsFile(t, "encrypted/regex.yaml")}, deploy.KustomizationSpec{NamePrefix: "my-", TargetNamespace: "other"}, "Secret/my-database", []string{"stringData", "user"}, "shop"},
 		{"groups of keys", files{"s.yaml": sopsFile(t, "encrypted/groups.yaml")}, deploy.KustomizationSpec{}, "Secret/database", []string{"stringData", "user"}, "shop"},
 		{"all documents of a file", files{"s.yaml": sopsFile(t, "encrypted/multi.yaml")}, deploy.KustomizationSpec{}, "Secret/third", []string{"stringData", "c"}, "three"},
+		{"an object of a list", files{"s.yaml": listOf(configMap("c"), sopsFile(t, "encrypted/regex.yaml"))}, deploy.KustomizationSpec{}, "Secret/database", []string{"stringData", "user"}, "shop"},
+		{"a list after other documents", files{"s.yaml": configMap("d") + "---\n" + listOf(sopsFile(t, "encrypted/age.yaml"), configMap("c")) + "---\n" + configMap("e")}, deploy.KustomizationSpec{NamePrefix: "my-"},
+			"Secret/my-database", []string{"stringData", "user"}, "shop"},
 		{"files of a secretGenerator", files{"n.txt": sopsFile(t, "encrypted/note.txt"), "kustomization.yaml": generator("secretGenerator", "files: [note=n.txt]")}, deploy.KustomizationSpec{}, "Secret/g", []string{"data", "note"}, sopsFile(t, "decrypted/note.txt")},
 		{"bytes that are no text", files{"note": sopsFile(t, "encrypted/blob.bin"), "kustomization.yaml": generator("secretGenerator", "files: [note]")}, deploy.KustomizationSpec{}, "Secret/g", []string{"data", "note"}, sopsFile(t, "decrypted/blob.bin")},
 		{"envs of a secretGenerator", files{"app.env": sopsFile(t, "encrypted/app.env"), "kustomization.yaml": generator("secretGenerator", "envs: [app.env]")}, deploy.KustomizationSpec{}, "Secret/g", []string{"data", "PASSWORD"}, "correct=horse battery # no comment"},
@@ -177,6 +189,8 @@ func TestBuildRefusesToDecrypt(t *testing.T) {
 		{"an age plugin", files{"s.yaml": encrypted}, decryptWith("plugin"), "x.agekey: line 1 is the identity of an age plugin"},
 		{"a key that does not fit", files{"a/s.yaml": encrypted}, decryptWith("other"), "decrypt a/s.yaml: none of the keys that were tried (1 age, 0 OpenPGP) opens it: it is for age1"},
 		{"a file that was changed", files{"s.yaml": changed}, decryptWith("keys"), "decrypt s.yaml: the file was changed after it was encrypted"},
+		{"an object of a list that was changed", files{"s.yaml": listOf(changed)}, decryptWith("keys"), "decrypt s.yaml: the file was changed after it was encrypted"},
+		{"an object of a list without it", files{"s.yaml": listOf(encrypted)}, nil, "s.yaml is encrypted with sops: set spec.decryption"},
 		{"a generator's file that was changed", files{"a.env": strings.Replace(sopsFile(t, "encrypted/app.env"), "=seen", "=other", 1), "kustomization.yaml": "secretGenerator: [{name: g, envs: [a.env]}]"}, decryptWith("keys"), "decrypt a.env: the file was changed"},
 		{"another provider", files{"s.yaml": encrypted}, &deploy.Decryption{Provider: "vault"}, `decryption.provider "vault" is not known: sops is`},
 	} {

@@ -20,7 +20,7 @@ func readINI(content []byte) (*file, error) {
 	}
 	r := iniReader{lines: strings.SplitAfter(strings.TrimPrefix(string(content), "\ufeff"), "\n")}
 	b, wrong := r.sections()
-	b, metadata := b.takeOut(metadataKey)
+	b, metadata := b.takeOutMetadata()
 	flat, _ := metadata.(branch)
 	for i := range flat {
 		flat[i].value = strings.ReplaceAll(text(flat[i].value), `\n`, "\n")

@@ -44,7 +44,7 @@ func readJSON(content []byte) (*file, error) {
 	if err != nil {
 		return nil, nil //nolint:nilerr // not JSON: maybe YAML, whose reader says what is wrong
 	}
-	b, metadata := v.(branch).takeOut(metadataKey)
+	b, metadata := v.(branch).takeOutMetadata()
 	m := plain(metadata)
 	if !IsMetadata(m) {
 		return nil, nil

@@ -29,10 +29,10 @@ const maxDepth = 500
 
 var errDepth = fmt.Errorf("maps and lists lie in each other more than %d deep", maxDepth)
 
-// takeOut removes a key of the top of a branch and gives its value. A key that is there twice is refused when the branch is read.
-func (b branch) takeOut(key string) (branch, any) {
+// takeOutMetadata removes the metadata from the top of a branch and gives it. A key that is there twice is refused when the branch is read.
+func (b branch) takeOutMetadata() (branch, any) {
 	for i, e := range b {
-		if e.note == nil && e.key == key {
+		if e.note == nil && e.key == metadataKey {
 			return append(b[:i:i], b[i+1:]...), e.value
 		}
 	}

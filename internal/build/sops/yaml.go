@@ -17,8 +17,15 @@ const aliasNodes = 100_000
 // yamlDoc is one document of a stream.
 type yamlDoc struct {
 	node *yaml.Node // of a document that is not encrypted
+	list []yamlItem // objects in node that are
 	part int        // of one that is
 	at   int        // its place in the part
+}
+
+// yamlItem is an encrypted object in a list that is not encrypted as a whole.
+type yamlItem struct {
+	node *yaml.Node
+	part int // which has this object alone
 }
 
 // readYAML reads a stream of documents. sops encrypts a stream as a whole: all of its documents have the same metadata, and one MAC. Documents with metadata of
@@ -39,7 +46,11 @@ func readYAML(content []byte) (*file, error) {
 		}
 		m := yamlMetadata(&n)
 		if m == nil {
-			docs = append(docs, yamlDoc{node: &n})
+			list, err := f.items(&n, len(content)+aliasNodes)
+			if err != nil {
+				return nil, err
+			}
+			docs = append(docs, yamlDoc{node: &n, list: list})
 			continue
 		}
 		r := yamlReader{nodes: len(content) + aliasNodes}
@@ -47,7 +58,7 @@ func readYAML(content []byte) (*file, error) {
 		if err != nil {
 			return nil, err
 		}
-		b, _ = b.takeOut(metadataKey)
+		b, _ = b.takeOutMetadata()
 		id := str(m["mac"]) + " " + str(m["lastmodified"])
 		i, ok := byMAC[id]
 		if !ok {
@@ -63,6 +74,41 @@ func readYAML(content []byte) (*file, error) {
 	}
 	f.write = func() ([]byte, error) { return writeYAML(f, docs) }
 	return f, nil
+}
+
+// items adds the encrypted objects of a list as parts, each with a MAC of its own: sops encrypted them one by one, before they were put together.
+func (f *file) items(doc *yaml.Node, nodes int) ([]yamlItem, error) {
+	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
+		return nil, nil
+	}
+	var head struct {
+		Kind string `yaml:"kind"`
+	}
+	if err := doc.Content[0].Decode(&head); err != nil || !strings.HasSuffix(head.Kind, "List") {
+		return nil, nil //nolint:nilerr // whoever wants objects from it says so
+	}
+	var found []yamlItem
+	r := yamlReader{nodes: nodes}
+	top := doc.Content[0].Content
+	for i := 0; i+1 < len(top); i += 2 {
+		if top[i].Value != "items" || top[i+1].Kind != yaml.SequenceNode {
+			continue
+		}
+		for _, n := range top[i+1].Content {
+			m := yamlMetadata(&yaml.Node{Content: []*yaml.Node{n}})
+			if m == nil {
+				continue
+			}
+			b, err := r.mapping(n, false, 0)
+			if err != nil {
+				return nil, err
+			}
+			b, _ = b.takeOutMetadata()
+			found = append(found, yamlItem{node: n, part: len(f.parts)})
+			f.parts = append(f.parts, part{metadata: m, branches: []branch{b}})
+		}
+	}
+	return found, nil
 }
 
 // yamlMetadata is the metadata of a document; nil if it has none.

@@ -18,6 +18,13 @@ func writeYAML(f *file, docs []yamlDoc) ([]byte, error) {
 	e.SetIndent(yamlIndent)
 	for _, d := range docs {
 		n := d.node
+		for _, item := range d.list {
+			opened, err := yamlMap(f.parts[item.part].branches[0])
+			if err != nil {
+				return nil, err
+			}
+			*item.node = *opened
+		}
 		if n == nil {
 			top, err := yamlMap(f.parts[d.part].branches[d.at])
 			if err != nil {
