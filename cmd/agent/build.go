@@ -111,7 +111,7 @@ func find(cfg *config.Config, arg string) (deploy.Target, deploy.Source, error) 
 		return deploy.Target{}, deploy.Source{}, usageError{err}
 	}
 	if name.Kind == deploy.KindSource {
-		return deploy.Target{}, deploy.Source{}, usageError{errors.New("a source has nothing to render: name a kustomization or a helmrelease")}
+		return deploy.Target{}, deploy.Source{}, usageError{errors.New("a source has no objects: name a kustomization or a helmrelease")}
 	}
 	t := slices.IndexFunc(cfg.Targets, func(t deploy.Target) bool { return t.Name == name })
 	if t < 0 {

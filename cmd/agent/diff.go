@@ -185,23 +185,31 @@ func (s shownDifference) word() (string, func(string, ...any) string) {
 	return string(s.Action), color.YellowString
 }
 
+// maxRepeated is how long a reason may be to stand at each of many objects, in bytes.
+const maxRepeated = 60
+
 // writeDifferences prints one block for each object, and at the end how many there are of each sort. Nothing at all where there are none.
 func writeDifferences(w io.Writer, all []shownDifference, named bool) error {
 	if len(all) == 0 {
 		return nil
 	}
 	var b bytes.Buffer
-	counts, target := map[string]int{}, ""
+	counts, target, said := map[string]int{}, "", ""
 	for _, s := range all {
 		if named && s.Target != target {
-			target = s.Target
+			target, said = s.Target, ""
 			fmt.Fprintf(&b, "%s\n\n", color.New(color.Bold).Sprint(target))
 		}
 		word, paint := s.word()
 		counts[word]++
 		fmt.Fprintf(&b, "► %s %s", color.New(color.Bold).Sprint(printable(s.Object.String())), paint("%s", word))
-		if why := s.why(); why != "" {
+		switch why := s.why(); {
+		case why == "":
+		case why == said && len(why) > maxRepeated:
+			b.WriteString(" (the same)")
+		default:
 			fmt.Fprintf(&b, " (%s)", printable(why))
+			said = why
 		}
 		if s.Error != "" {
 			fmt.Fprintf(&b, ": %s", printable(s.Error))
@@ -223,6 +231,9 @@ func writeDifferences(w io.Writer, all []shownDifference, named bool) error {
 
 // why is the reason where the word does not say it already.
 func (s shownDifference) why() string {
+	if s.Error != "" {
+		return ""
+	}
 	switch s.Reason {
 	case "new", "changed", "no longer in the artifact":
 		return ""

@@ -173,3 +173,34 @@ func TestWriteTree(t *testing.T) {
 		t.Fatal(d)
 	}
 }
+
+func TestDifferencesThatNobodyCanTell(t *testing.T) {
+	d := deploy.Difference{Change: deploy.Change{Action: deploy.ActionUpdate, Object: loginSecret, Reason: "not known to be applied", Err: errors.New("spec: immutable")}}
+	d.Before = secretOf(map[string]any{"a": "b"}, "")
+	s, err := show("kustomization/web", d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := writeDifferences(&out, []shownDifference{s}, false); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff("► Secret/login not comparable: spec: immutable\n\n1 not comparable\n", out.String()); diff != "" {
+		t.Errorf("an object that the server refuses is not shown as one that goes (-want +got):\n%s", diff)
+	}
+}
+
+func TestALongReasonIsSaidOnce(t *testing.T) {
+	why := strings.Repeat("prune blocked ", 10)
+	s := shownDifference{Target: "kustomization/web", Action: deploy.ActionKeep, Object: loginSecret, Reason: why}
+	var out bytes.Buffer
+	if err := writeDifferences(&out, []shownDifference{s, s}, false); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(out.String(), why); n != 1 {
+		t.Errorf("it is said %d times:\n%s", n, out.String())
+	}
+	if !strings.Contains(out.String(), "kept (the same)") {
+		t.Errorf("the second does not say so:\n%s", out.String())
+	}
+}

@@ -46,6 +46,9 @@ func show(target string, d deploy.Difference) (shownDifference, error) {
 		s.Error = d.Err.Error()
 	}
 	before, after := tidy(d.Before), tidy(d.After)
+	if d.Err != nil && after == nil {
+		return s, nil // what it would become is not known: all lines of it as deleted would say that it goes
+	}
 	if d.Object.Group == "" && d.Object.Kind == "Secret" {
 		maskSecrets(before, after)
 	}

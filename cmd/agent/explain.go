@@ -24,7 +24,8 @@ func newExplain() *cobra.Command {
 		Short:   "Say why a target or source is as it is: stage, error, what it waits for, next attempt",
 		Long: "Say why a target or source is as it is. NAME is kustomization/NAME, helmrelease/NAME or source/NAME; kind/NAMESPACE/NAME where the entry has a\n" +
 			"namespace of its own.",
-		Args: exactlyOne("name"),
+		Args:              exactlyOne("name"),
+		ValidArgsFunction: completeNames,
 		RunE: func(c *cobra.Command, args []string) error {
 			client, name, err := at.named(c.Context(), args[0])
 			if err != nil {
@@ -83,8 +84,13 @@ func explanation(x status.Explanation, namespace string) string {
 		b.WriteString("\nLast changes:\n")
 		for _, c := range t.Changes {
 			fmt.Fprintf(&b, "  %-9s %s", c.Action, c.Object)
-			if c.Err != nil {
+			switch {
+			case c.Err != nil && c.Action == deploy.ActionKeep: // as it should be
+				fmt.Fprintf(&b, "  %s", color.CyanString(c.Err.Error()))
+			case c.Err != nil:
 				fmt.Fprintf(&b, "  %s", color.RedString(c.Err.Error()))
+			case c.Reason != "" && (c.Action == deploy.ActionSkip || c.Action == deploy.ActionRecreate):
+				fmt.Fprintf(&b, "  %s", c.Reason)
 			}
 			b.WriteString("\n")
 		}
@@ -92,7 +98,7 @@ func explanation(x status.Explanation, namespace string) string {
 	if len(t.History) > 0 {
 		b.WriteString("\nHistory:\n")
 		for _, p := range t.History {
-			fmt.Fprintf(&b, "  %-8s ago  %s  %s  %s\n", ago(p.At), phaseWord(p.Phase), shortRevision(p.Revision), oneLine(strings.TrimPrefix(p.Reason+": "+p.Message, ": ")))
+			fmt.Fprintf(&b, "  %-12s  %s  %s  %s\n", ago(p.At)+" ago", phaseWord(p.Phase), shortRevision(p.Revision), oneLine(strings.TrimPrefix(p.Reason+": "+p.Message, ": ")))
 		}
 	}
 	return b.String()

@@ -25,6 +25,7 @@ func newExport() *cobra.Command {
 			"source/NAME, kustomization/NAME or helmrelease/NAME; kind/NAMESPACE/NAME where the entry has a namespace of its own. Default: all.\n\n" +
 			"What Flux has no field for is left out and said on stderr. Files of this machine become references to Secrets, which stderr names too: make them\n" +
 			"first. Values and variables are printed as the config has them. Neither a registry nor a cluster is asked.",
+		ValidArgsFunction: completeNames,
 		RunE: func(c *cobra.Command, args []string) error {
 			for _, arg := range args {
 				if _, err := deploy.ParseName(arg, "", ""); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/fatih/color"
 	"github.com/spf13/cobra"
@@ -105,6 +106,26 @@ func (f *colorFlag) Set(s string) error {
 	}
 	*f = colorFlag(s)
 	return nil
+}
+
+// completeNames completes the names of all that the config defines and the line has not got yet, sources included.
+func completeNames(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	settings, err := config.LoadAgent(c.Flags())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	cfg, err := loadConfig(settings.Config)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, t := range cfg.Targets {
+		names = append(names, t.Name.Short(cfg.Namespace))
+	}
+	for _, s := range cfg.Sources {
+		names = append(names, s.Name.Short(cfg.Namespace))
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return slices.Contains(args, name) }), cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeTargets completes the names of the config's targets.
