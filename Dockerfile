@@ -9,7 +9,7 @@ COPY internal internal
 ARG TARGETOS TARGETARCH VERSION=dev COMMIT=unknown TAGS=
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -tags "$TAGS" -gcflags=k8s.io/api/...=-l -gcflags=k8s.io/client-go/...=-l -ldflags "-s -w -X main.version=$VERSION -X main.commit=$COMMIT" -o /towline ./cmd/agent
+    go build -trimpath -tags "$TAGS" $(cat cmd/agent/gcflags) -ldflags "-s -w -X main.version=$VERSION -X main.commit=$COMMIT" -o /towline ./cmd/agent
 
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build /towline /towline

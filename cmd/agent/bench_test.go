@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,7 +23,11 @@ func BenchmarkAgent(b *testing.B) {
 	const targets = 100
 	dir := b.TempDir()
 	agent := filepath.Join(dir, "towline")
-	build := exec.CommandContext(b.Context(), "go", "build", "-trimpath", "-gcflags=k8s.io/api/...=-l", "-gcflags=k8s.io/client-go/...=-l", "-ldflags", "-s -w", "-o", agent, ".")
+	flags, err := os.ReadFile("gcflags")
+	if err != nil {
+		b.Fatal(err)
+	}
+	build := exec.CommandContext(b.Context(), "go", slices.Concat([]string{"build", "-trimpath"}, strings.Fields(string(flags)), []string{"-ldflags", "-s -w", "-o", agent, "."})...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Fatalf("build the agent: %v\n%s", err, out)
