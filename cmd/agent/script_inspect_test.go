@@ -2,7 +2,10 @@ package main_test
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -27,4 +30,39 @@ func cmdVersions(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	slices.Sort(lines)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Join(lines, "")), 0o600))
+}
+
+// kdump prints every ConfigMap and Event of the script's namespace as JSON: the agent's records and inventories are among them.
+func cmdDump(ts *testscript.TestScript, _ bool, _ []string) {
+	w := of(ts)
+	for _, r := range []string{"configmaps", "events"} {
+		list, err := w.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: r}).Namespace(w.namespace).List(ctx, metav1.ListOptions{})
+		ts.Check(err)
+		b, err := list.MarshalJSON()
+		ts.Check(err)
+		_, err = ts.Stdout().Write(b)
+		ts.Check(err)
+	}
+}
+
+// served finds the address of the status page in the agent's log.
+var served = regexp.MustCompile(`"address": "(127\.0\.0\.1:\d+)"`)
+
+// page PATH prints what the agent serves there.
+func cmdPage(ts *testscript.TestScript, _ bool, args []string) {
+	w := of(ts)
+	m := served.FindStringSubmatch(ts.ReadFile(w.log))
+	if m == nil {
+		w.fail(ts, "the log names no address")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+m[1]+args[0], http.NoBody)
+	ts.Check(err)
+	resp, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		ts.Fatalf("%s: %s", args[0], resp.Status)
+	}
+	_, err = io.Copy(ts.Stdout(), resp.Body)
+	ts.Check(err)
 }
