@@ -1,6 +1,7 @@
 package applier
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -246,6 +247,6 @@ func (r *run) body(ctx context.Context, u *unstructured.Unstructured, pre precon
 		return nil, pre, err
 	}
 	stamp(body, r.info, r.target.Name.LabelValue())
-	pre.version = live.GetResourceVersion()
+	pre.version = cmp.Or(pre.version, live.GetResourceVersion()) // a known one says which marks were seen
 	return body, pre, nil
 }

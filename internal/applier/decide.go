@@ -66,7 +66,7 @@ func (n *note) decideApply(known entries, live map[object.ObjMetadata]seen) []de
 		if m != (mode{}) {
 			n.modes[id] = m
 		}
-		if now.err != nil {
+		if now.err != nil || now.stray {
 			n.unread[id] = true
 		}
 		n.apply[id] = before

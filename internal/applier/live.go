@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/cli-utils/pkg/inventory"
 	"sigs.k8s.io/cli-utils/pkg/object"
 
 	"github.com/towline/towline/internal/deploy"
@@ -29,7 +30,9 @@ type seen struct {
 	// mode that its marks ask for, byHand that somebody set more with kubectl than the artifact has.
 	mode   mode
 	byHand bool
-	err    error
+	// stray: it does not bear our inventory's name.
+	stray bool
+	err   error
 }
 
 // view is how objects are looked at.
@@ -125,7 +128,10 @@ func (e *site) observeKind(ctx context.Context, v view, g kindNamespace, members
 
 func (v view) seen(id object.ObjMetadata, m *metav1.PartialObjectMetadata) seen {
 	u, ignored := v.render.byID[id], v.render.ignored[id]
-	return seen{found: true, uid: m.UID, owned: ownedHash(m.ManagedFields, u, ignored), mode: modeOf(m), byHand: setByHand(m.ManagedFields, u, ignored)}
+	return seen{
+		found: true, uid: m.UID, owned: ownedHash(m.ManagedFields, u, ignored), mode: modeOf(m), byHand: setByHand(m.ManagedFields, u, ignored),
+		stray: m.Annotations[inventory.OwningInventoryKey] != u.GetAnnotations()[inventory.OwningInventoryKey],
+	}
 }
 
 func (e *site) metadata(ctx context.Context, id object.ObjMetadata) (*metav1.PartialObjectMetadata, error) {

@@ -37,7 +37,7 @@ type note struct {
 	drop  []verdict
 	// skip has the objects that somebody wants to be left alone and that are not recorded as such yet, with what is to be recorded.
 	skip map[object.ObjMetadata]entry
-	// modes of the objects that are sent and have marks; unread are those whose marks in the cluster could not be read.
+	// modes of the objects that are sent and have marks; unread are those whose marks in the cluster could not be read, or which may belong to others.
 	modes  map[object.ObjMetadata]mode
 	unread map[object.ObjMetadata]bool
 	// strangers are the rendered objects that the inventory does not know.

@@ -84,8 +84,12 @@ func (r *run) applied(u *unstructured.Unstructured) (result, error) {
 	}, nil
 }
 
-// stillVersion is the version of an object that controllers are not likely to write to; empty for others. Most that have a status are about to get another.
+// stillVersion is the version of an object that controllers are not likely to write to; empty for others. Most that have a status are about to get another. One with marks
+// is looked at before every apply, since the artifact may not have them.
 func stillVersion(u *unstructured.Unstructured) string {
+	if modeOf(u) != (mode{}) {
+		return ""
+	}
 	if _, written := u.Object["status"]; written && u.GroupVersionKind().GroupKind() != (schema.GroupKind{Kind: "Service"}) {
 		return ""
 	}
