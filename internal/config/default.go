@@ -93,7 +93,20 @@ func fillHelmRelease(h *deploy.HelmReleaseSpec, name deploy.Name) {
 	if h.Uninstall == nil {
 		h.Uninstall = &deploy.Uninstall{}
 	}
+	if h.Rollback == nil {
+		h.Rollback = &deploy.Rollback{}
+	}
+	if h.Test == nil {
+		h.Test = &deploy.Test{}
+	}
+	if h.DriftDetection == nil {
+		h.DriftDetection = &deploy.DriftDetection{}
+	}
 	fillDuration(&h.Install.Timeout, h.Timeout.Duration)
+	fillDuration(&h.Rollback.Timeout, h.Timeout.Duration)
+	fillDuration(&h.Test.Timeout, h.Timeout.Duration)
+	fill(&h.DriftDetection.Mode, deploy.DriftDisabled)
+	fill(&h.Uninstall.DeletionPropagation, deploy.PropagationBackground)
 	fillDuration(&h.Upgrade.Timeout, h.Timeout.Duration)
 	fillDuration(&h.Uninstall.Timeout, h.Timeout.Duration)
 	fill(&h.Install.CRDs, deploy.CRDsCreate)

@@ -50,12 +50,23 @@ type Target struct {
 	HelmRelease   *HelmReleaseSpec
 }
 
+// Access says as which account, and in which cluster, a target works: the agent's own where both are empty.
+func (t Target) Access() (serviceAccount string, cluster *KubeConfig) {
+	switch {
+	case t.Kustomization != nil:
+		return t.Kustomization.ServiceAccountName, t.Kustomization.KubeConfig
+	case t.HelmRelease != nil:
+		return t.HelmRelease.ServiceAccountName, t.HelmRelease.KubeConfig
+	}
+	return "", nil
+}
+
 // Cluster names the cluster that a target is for, the same text for the same kubeConfig; empty for the one that the agent's state is in.
 func (t Target) Cluster() string {
-	if t.Kustomization == nil || t.Kustomization.KubeConfig == nil {
+	_, k := t.Access()
+	if k == nil {
 		return ""
 	}
-	k := t.Kustomization.KubeConfig
 	name := "file " + k.File
 	if r := k.SecretRef; r != nil {
 		name = "secret " + t.Name.Namespace + "/" + r.Name
@@ -140,6 +151,9 @@ const (
 	ActionUpgrade   Action = "upgrade"
 	ActionRecover   Action = "recover" // an operation that a crash interrupted is taken up again
 	ActionUninstall Action = "uninstall"
+	ActionRollback  Action = "rollback"
+	ActionTest      Action = "test"
+	ActionDrift     Action = "drift" // somebody changed it, and nothing is done about that; Reason says what
 )
 
 // Change is one action of a plan, and afterwards how it went. Fields holds paths, never values; Reason says in a few words why the action is needed.
@@ -243,8 +257,16 @@ const (
 	ReasonInstallFailed     = "InstallFailed"
 	ReasonUpgradeFailed     = "UpgradeFailed"
 	ReasonUninstallFailed   = "UninstallFailed"
-	ReasonTimeout           = "Timeout"
-	ReasonCanceled          = "Canceled"
+	ReasonRollbackFailed    = "RollbackFailed"
+	ReasonTestFailed        = "TestFailed"
+	// ReasonRetriesExceeded: a release failed as often as its remediation allows; nothing more is tried before there is news, or somebody asks.
+	ReasonRetriesExceeded = "RetriesExceeded"
+	// ReasonRolledBack: somebody rolled the release back by hand; it is held there until there is news, or somebody asks.
+	ReasonRolledBack = "RolledBack"
+	// ReasonDriftDetected: objects of a release differ from its manifest, and driftDetection.mode says to warn only, or they could not be repaired.
+	ReasonDriftDetected = "DriftDetected"
+	ReasonTimeout       = "Timeout"
+	ReasonCanceled      = "Canceled"
 )
 
 // Failure is an error with the reason that an engine gives it; reconcile turns it into status. Degraded says that the rest of the target is as wanted.

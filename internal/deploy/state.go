@@ -17,6 +17,8 @@ type Work struct {
 	Revision Revision
 	// Full compares with the cluster instead of with what is remembered: drift that nobody reported is found. It costs reads, never needless writes.
 	Full bool
+	// Asked: somebody asked for this attempt. What is held back until there is news (a release whose retries are used up, or that was rolled back by hand) is tried again.
+	Asked bool
 }
 
 // Record is what is remembered of a target across restarts.

@@ -77,10 +77,7 @@ func NewPool(own *Clients, secret func(ctx context.Context, namespace, name stri
 // For returns the clients of the cluster that a target names, as the account that it names: the agent's own for a target that names neither. The kubeconfig is read at each call,
 // a Secret by one request; clients are built anew only where it changed. Errors name the Secret or file and never what is in it.
 func (p *Pool) For(ctx context.Context, t deploy.Target) (*Clients, error) {
-	if t.Kustomization == nil {
-		return p.own, nil
-	}
-	name, kubeConfig := t.Kustomization.ServiceAccountName, t.Kustomization.KubeConfig
+	name, kubeConfig := t.Access()
 	if name == "" && kubeConfig == nil {
 		return p.own, nil
 	}

@@ -28,5 +28,5 @@ func placeOf(t deploy.Target) string {
 
 // leavable reports whether what a target made is in a cluster that may be gone, and would be left there if its policy said so.
 func leavable(t deploy.Target) bool {
-	return t.Cluster() != "" && t.Kustomization.DeletionPolicy != deploy.DeletionOrphan
+	return t.Cluster() != "" && t.Kustomization != nil && t.Kustomization.DeletionPolicy != deploy.DeletionOrphan
 }

@@ -12,14 +12,16 @@ const maxHistory = 10
 // maxMessage cuts what is remembered of an error, in bytes: the board has the whole.
 const maxMessage = 1024
 
-// remembered is a target as its record holds it: all that deleting it needs, without what may be secret or large. Of a Kustomization it takes the fields that are named here, so that
-// a new field is not remembered by accident.
+// remembered is a target as its record holds it: all that deleting it needs, without what may be secret or large. It takes the fields that are named here, so that a new
+// field is not remembered by accident.
 func remembered(t deploy.Target) deploy.Target {
 	t.ReadyExprs = nil
-	if t.HelmRelease != nil {
-		h := *t.HelmRelease
-		h.Values, h.DependsOn = nil, nil // dependsOn: the target has their names
-		t.HelmRelease = &h
+	if h := t.HelmRelease; h != nil {
+		t.HelmRelease = &deploy.HelmReleaseSpec{
+			ChartRef: h.ChartRef, ReleaseName: h.ReleaseName, TargetNamespace: h.TargetNamespace, StorageNamespace: h.StorageNamespace, MaxHistory: h.MaxHistory,
+			Interval: h.Interval, RetryInterval: h.RetryInterval, Timeout: h.Timeout, Uninstall: h.Uninstall, Suspend: h.Suspend,
+			ServiceAccountName: h.ServiceAccountName, KubeConfig: h.KubeConfig,
+		}
 	}
 	if k := t.Kustomization; k != nil {
 		t.Kustomization = &deploy.KustomizationSpec{

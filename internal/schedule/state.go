@@ -101,13 +101,10 @@ func (t *target) moved() bool {
 		return false
 	}
 	was := &t.rec.Target
-	switch {
-	case was.HelmRelease != nil:
-		return was.Release() != t.spec.Release()
-	case was.Kustomization != nil && (was.Kustomization.KubeConfig != nil || t.spec.Kustomization != nil && t.spec.Kustomization.KubeConfig != nil):
-		return was.Cluster() != t.spec.Cluster()
+	if was.Release() != t.spec.Release() {
+		return true
 	}
-	return false
+	return was.Cluster() != t.spec.Cluster()
 }
 
 // action is what a job does.
