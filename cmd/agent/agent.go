@@ -14,6 +14,7 @@ import (
 	"github.com/towline/towline/internal/artifact"
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/inputs"
 	"github.com/towline/towline/internal/kube"
 	"github.com/towline/towline/internal/notify"
 	"github.com/towline/towline/internal/poller"
@@ -35,6 +36,7 @@ type agent struct {
 	poller    *poller.Poller
 	scheduler *schedule.Scheduler
 	notifier  *notify.Notifier
+	inputs    *inputs.Watcher
 	asked     *asked
 	namespace string         // of the agent's state; fixed at start
 	current   *config.Config // in force; owned by the goroutine that reloads
@@ -65,6 +67,7 @@ func newAgent(settings config.Agent, cfg *config.Config, log *zap.Logger) (*agen
 		reached: func() { a.board.SetReady(status.GateCluster, true) }, log: log,
 	}
 	a.scheduler = schedule.New(runner{attempts, a.cache}, a.records, outcomes{a.board, a.notifier}, limits, log)
+	a.inputs = inputs.New(clients.Metadata, a.scheduler.Changed, log.Named("inputs"))
 	a.asked = newAsked(a.scheduler)
 	a.poller = poller.New(a.store, news{a.scheduler, a.board, a.cache, a.notifier, a.asked}, log.Named("poller"))
 	a.adopt(cfg)
@@ -182,6 +185,7 @@ func (a *agent) adopt(cfg *config.Config) {
 	}
 	a.current = cfg
 	a.scheduler.Set(cfg.Targets)
+	a.inputs.Set(cfg.Targets)
 	a.board.ConfigLoaded(cfg.Hash, len(cfg.Sources), len(cfg.Targets), time.Now())
 	a.notifier.ConfigLoaded()
 }
@@ -223,6 +227,7 @@ func (a *agent) run(ctx context.Context, signals *signals) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.poller.Run(ctx) })
 	group.Go(func() error { return a.scheduler.Run(ctx) })
+	group.Go(func() error { return a.inputs.Run(ctx) })
 	group.Go(func() error { return a.cache.run(ctx) })
 	group.Go(func() error { return a.reloadLoop(ctx, reloads, signals) })
 	group.Go(func() error { return signals.watchdog(ctx) })

@@ -24,7 +24,7 @@ type mail struct {
 	unknown   map[deploy.Name]bool // sources whose revision so far is void; it goes before revisions
 	revisions map[deploy.Name]deploy.Revision
 	sources   map[deploy.Name]deploy.SourceState
-	forced    map[deploy.Name]bool
+	forced    map[deploy.Name]force
 	progress  map[deploy.Name]stage
 	waiters   []chan<- []deploy.TargetState
 }
@@ -35,12 +35,20 @@ type stage struct {
 	words string
 }
 
+// force is why a target is to be run now, a set of bits.
+type force uint8
+
+const (
+	forceAsked   force = 1 << iota // somebody wants it
+	forceChanged                   // something that it is made of is another than before
+)
+
 func newMail() mail {
 	return mail{
 		unknown:   make(map[deploy.Name]bool),
 		revisions: make(map[deploy.Name]deploy.Revision),
 		sources:   make(map[deploy.Name]deploy.SourceState),
-		forced:    make(map[deploy.Name]bool),
+		forced:    make(map[deploy.Name]force),
 		progress:  make(map[deploy.Name]stage),
 	}
 }
@@ -91,10 +99,10 @@ func (b *inbox) putSource(st deploy.SourceState) {
 	b.put(func(m *mail) { m.sources[st.Name] = st })
 }
 
-func (b *inbox) putForced(n deploy.Name) (known bool) {
+func (b *inbox) putForced(n deploy.Name, f force) (known bool) {
 	b.put(func(m *mail) {
 		if known = b.known[n]; known {
-			m.forced[n] = true
+			m.forced[n] |= f
 		}
 	})
 	return known

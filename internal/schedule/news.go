@@ -28,9 +28,9 @@ func (l *loop) read(m mail) {
 		}
 		l.state.sources[n] = st
 	}
-	for n := range m.forced {
+	for n, f := range m.forced {
 		if t, ok := l.state.targets[n]; ok && !t.gone {
-			t.forced = true
+			t.forced |= f
 			t.reset()
 			l.touch(n)
 		}
@@ -79,7 +79,9 @@ func (l *loop) configure(targets []deploy.Target) {
 			t.reset()
 		case t.spec.Hash != spec.Hash:
 			t.reset()
-			t.forced = t.forced || (t.spec.Suspend && !spec.Suspend) // nobody looked meanwhile
+			if t.spec.Suspend && !spec.Suspend { // nobody looked meanwhile
+				t.forced |= forceAsked
+			}
 		}
 		t.take(spec)
 		t.follow()
@@ -103,7 +105,7 @@ func (l *loop) leave(t *target) {
 		l.drop(t.spec.Name)
 		return
 	}
-	t.gone, t.forced = true, false
+	t.gone, t.forced = true, 0
 	t.reset()
 }
 

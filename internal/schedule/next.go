@@ -65,7 +65,7 @@ func (s *state) superseded(t *target) bool {
 		return false
 	}
 	want, ok := s.want(t)
-	return t.gone || t.spec.Suspend || t.moved() || !ok || want != j.version // !ok: the revision was taken back
+	return t.gone || t.spec.Suspend || t.moved() || t.forced&forceChanged != 0 || !ok || want != j.version // !ok: the revision was taken back
 }
 
 // due says what to start for an idle target, or when time alone may change that.
@@ -101,7 +101,7 @@ func (s *state) attemptDue(now time.Time, t *target) (full, ok bool) {
 	switch {
 	case !known:
 		return false, false
-	case t.forced:
+	case t.forced != 0:
 		full, ok = true, true
 	case t.failures > 0:
 		full, ok = t.full, !now.Before(t.retryAt) // news has reset failures

@@ -51,17 +51,20 @@ func TestNext(t *testing.T) {
 		{"starts a new digest with the dependency, not with the dependant", func(s *state, _, _ *target) { s.revisions[src("s")] = revision("s", "2") },
 			decision{start: []start{run(ks("a"), false)}, wake: now.Add(time.Hour)}},
 		{"starts a check that is due", func(_ *state, _, b *target) { b.checkAt = now }, decision{start: []start{run(hr("b"), true)}, wake: now.Add(time.Hour)}},
-		{"starts what is asked for", func(_ *state, _, b *target) { b.forced = true }, decision{start: []start{run(hr("b"), true)}, wake: now.Add(time.Hour)}},
+		{"starts what is asked for", func(_ *state, _, b *target) { b.forced = forceAsked }, decision{start: []start{run(hr("b"), true)}, wake: now.Add(time.Hour)}},
 		{"waits for the retry, and holds back the dependant's check", func(_ *state, a, b *target) {
 			a.failures, a.ready, a.retryAt, b.checkAt = 1, nil, now.Add(time.Second), now
 		},
 			decision{wake: now.Add(time.Second)}},
 		{"retries when it is time", func(_ *state, a, _ *target) { a.failures, a.ready, a.retryAt = 1, nil, now }, decision{start: []start{run(ks("a"), false)}, wake: now.Add(time.Hour)}},
 		{"leaves a suspended target alone", func(_ *state, a, b *target) {
-			a.spec.Suspend, a.checkAt, a.forced = true, now, true
+			a.spec.Suspend, a.checkAt, a.forced = true, now, forceAsked
 			b.checkAt = time.Time{}
 		}, decision{}},
-		{"leaves a running target alone", func(_ *state, a, _ *target) { running(a, deploy.PhaseApplying); a.forced = true }, decision{wake: now.Add(time.Hour)}},
+		{"ends a wait for what has changed meanwhile", func(_ *state, a, _ *target) { running(a, deploy.PhaseWaiting); a.forced = forceChanged },
+			decision{cancel: []deploy.Name{ks("a")}, wake: now.Add(time.Hour)}},
+		{"lets a wait go on that somebody asks to be repeated", func(_ *state, a, _ *target) { running(a, deploy.PhaseWaiting); a.forced = forceAsked }, decision{wake: now.Add(time.Hour)}},
+		{"leaves a running target alone", func(_ *state, a, _ *target) { running(a, deploy.PhaseApplying); a.forced = forceAsked }, decision{wake: now.Add(time.Hour)}},
 		{"cancels a wait for news", func(s *state, a, _ *target) {
 			running(a, deploy.PhaseWaiting)
 			s.revisions[src("s")] = revision("s", "2")
@@ -88,7 +91,7 @@ func TestNext(t *testing.T) {
 		{"waits with a deletion until its retry", func(_ *state, a, b *target) { a.gone, b.gone, b.retryAt = true, true, now.Add(time.Minute) }, decision{wake: now.Add(time.Minute)}},
 		{"replaces a release that a changed entry would leave behind", func(_ *state, _, b *target) {
 			b.rec.Target.HelmRelease = &deploy.HelmReleaseSpec{ReleaseName: "old"}
-			b.forced = true
+			b.forced = forceAsked
 		}, decision{start: []start{{name: hr("b"), action: actionReplace}}, wake: now.Add(time.Hour)}},
 		{"stores a record that is behind", func(_ *state, a, _ *target) { a.note(deploy.Record{Target: a.rec.Target, Intent: "x"}) }, decision{start: []start{{name: ks("a"), action: actionSave}}, wake: now.Add(time.Hour)}},
 		{"waits before it tries to store a record again", func(_ *state, a, _ *target) {

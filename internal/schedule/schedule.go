@@ -91,7 +91,10 @@ func (s *Scheduler) Unknown(source deploy.Name) { s.inbox.putUnknown(source) }
 func (s *Scheduler) SourceState(st deploy.SourceState) { s.inbox.putSource(st) }
 
 // Reconcile asks for a full attempt now, whatever the backoff says. It returns false for a target that no Set named.
-func (s *Scheduler) Reconcile(n deploy.Name) bool { return s.inbox.putForced(n) }
+func (s *Scheduler) Reconcile(n deploy.Name) bool { return s.inbox.putForced(n, forceAsked) }
+
+// Changed is news about something else that a target is made of than its artifact: it is compared with the cluster now, and a wait for health ends for that.
+func (s *Scheduler) Changed(n deploy.Name) { s.inbox.putForced(n, forceChanged) }
 
 // Settle blocks until no target can make progress without a retry or news, and returns how they all are. The error is the context's.
 func (s *Scheduler) Settle(ctx context.Context) ([]deploy.TargetState, error) {

@@ -56,8 +56,10 @@ type target struct {
 	retryAt  time.Time
 	// checkAt is when the next full check is due; the zero time: none.
 	checkAt time.Time
-	// full: the next attempt has to compare with the cluster, since nobody knows what happened there. forced: and it starts now.
-	full, forced bool
+	// full: the next attempt has to compare with the cluster, since nobody knows what happened there.
+	full bool
+	// forced is why it starts now, and compares; 0: it does not.
+	forced force
 
 	// rec is what should be remembered, and hash its hash; stored is the hash of what is, empty for nothing.
 	rec    deploy.Record

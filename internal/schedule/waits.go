@@ -76,7 +76,7 @@ func (s *state) waitsFor(t *target) []string {
 	if !known {
 		out = append(out, s.sourceWords(t))
 	}
-	if known && t.failures == 0 && t.attempted != nil && *t.attempted == want && !t.forced {
+	if known && t.failures == 0 && t.attempted != nil && *t.attempted == want && t.forced == 0 {
 		return out // it is where it should be
 	}
 	if known && t.failures == 0 && t.attempted == nil && s.current(t) && len(s.blockers(t)) == 0 {

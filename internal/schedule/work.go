@@ -34,9 +34,9 @@ func (l *loop) start(now time.Time, st start) {
 	case actionRun:
 		want, _ := l.state.want(t)
 		j.version = want
-		j.work = deploy.Work{Target: t.spec, Revision: l.state.revisions[t.spec.Source], Full: st.full}
+		j.work = deploy.Work{Target: t.spec, Revision: l.state.revisions[t.spec.Source], Full: st.full, Asked: t.forced&forceAsked != 0}
 		j.stage.phase = deploy.PhaseBuilding
-		t.full, t.forced = st.full, false
+		t.full, t.forced = st.full, 0
 	case actionDelete, actionReplace:
 		j.target = t.rec.Target
 		if st.action == actionReplace {
@@ -177,6 +177,9 @@ func (l *loop) saved(now time.Time, t *target, err error) {
 // attempted notes how an attempt ended.
 func (l *loop) attempted(now time.Time, t *target, r result) {
 	if r.outcome.Reason == deploy.ReasonCanceled && (r.job.canceled || l.state.stopping) {
+		if r.job.work.Asked {
+			t.forced |= forceAsked
+		}
 		return // what superseded it is next; it says nothing about the target, and a full check that was owed still is
 	}
 	t.last = r.outcome
