@@ -57,7 +57,7 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signers := filepath.Dir(signing.Cosign(t)) // cosign and notation
+	signers := filepath.Dir(signing.Cosign(t))                      // cosign and notation
 	sops, err := filepath.Abs("../../internal/build/sops/testdata") // files that the real sops encrypted, and their keys
 	if err != nil {
 		t.Fatal(err)
