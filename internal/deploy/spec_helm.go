@@ -273,7 +273,7 @@ const (
 type Test struct {
 	// Enable runs them after each installation and upgrade.
 	Enable bool `json:"enable,omitempty"`
-	// Timeout of each test. Default: the release's timeout.
+	// Timeout of the tests together. Default: the release's timeout.
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 	// IgnoreFailures lets the release be Ready although a test failed.
 	IgnoreFailures bool `json:"ignoreFailures,omitempty"`

@@ -38,14 +38,15 @@ type client struct {
 	deadline time.Time
 	place    place
 	target   string // deploy.LabelTarget's value
+	rules    rules
 	progress deploy.Progress
 	log      func(string, ...any)
 	// tried is what revisions after the last good one have sent before they failed, oldest first.
 	tried []helmkube.ResourceList
 	// recorded says that the pending record is stored.
 	recorded bool
-	// removing says that this is an uninstallation.
-	removing bool
+	// removing says that this is an uninstallation, testing that the chart's tests run.
+	removing, testing bool
 	// late says that a wait ran out of time: the SDK keeps only the text of some errors.
 	late bool
 	// named are the names of all objects that the operation has had to do with.

@@ -177,6 +177,9 @@ func (e *Engine) operate(ctx context.Context, t deploy.Target, at place, timeout
 	if err != nil {
 		return err
 	}
+	if op.kube.rules, err = rulesOf(t); err != nil {
+		return err
+	}
 	defer func() {
 		err = op.masked(t).error(err)
 		if p := (*panicError)(nil); errors.As(err, &p) {

@@ -22,6 +22,7 @@ import (
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chartutil"
 	helmkube "helm.sh/helm/v3/pkg/kube"
+	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
 
 	"github.com/towline/towline/internal/deploy"
@@ -59,6 +60,8 @@ type operation struct {
 	progress deploy.Progress
 	// stamp is what new revisions are labelled with.
 	stamp map[string]string
+	// hooks are all those of the release while its tests run.
+	hooks []*release.Hook
 }
 
 // operation makes the parts. Every request of them ends when ctx does, and none starts afterwards.

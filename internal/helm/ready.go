@@ -10,7 +10,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/kubernetes/scheme"
 )
 
 // verdict is what one look at an object says. It is either ready, failed for good, or in between; detail says in a few words what is missing or why.
@@ -68,10 +70,18 @@ func readiness(u *unstructured.Unstructured, jobs bool) verdict {
 	return isReady
 }
 
+// beingDeleted is said of what has a deletionTimestamp.
+const beingDeleted = "it is being deleted"
+
+// helmKnows reports whether readiness, not kstatus, is to say when objects of a kind are ready: all that are built into Kubernetes and need no more than to exist, or have a rule there.
+func helmKnows(gk schema.GroupKind) bool {
+	return scheme.Scheme.IsGroupRegistered(gk.Group) || gk.Group == apiextensionsv1.GroupName
+}
+
 // judged reads an object as its type. What is on its way out is not ready, whatever its status says.
 func judged[T any](u *unstructured.Unstructured, rule func(*T) verdict) verdict {
 	if u.GetDeletionTimestamp() != nil {
-		return unready("it is being deleted")
+		return unready(beingDeleted)
 	}
 	typed := new(T)
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, typed); err != nil {
@@ -266,7 +276,10 @@ func completion(u *unstructured.Unstructured) verdict {
 			case corev1.PodSucceeded:
 				return isReady
 			case corev1.PodFailed:
-				return failedFor("the pod failed%s", parenthesis(p.Status.Reason))
+				if p.Status.Reason != "" {
+					return failedFor("the pod failed: %s", p.Status.Reason)
+				}
+				return failedFor("the pod failed: %s", podTrouble(p))
 			}
 			return unready("%s", podTrouble(p))
 		})

@@ -60,7 +60,7 @@ func (r records) Update(key string, rel *release.Release) error {
 	if rel.Info.Status == release.StatusDeployed {
 		crashpoint.At("helm.before-record")
 	}
-	err := r.Secrets.Update(key, slim(rel))
+	err := r.Secrets.Update(key, slim(r.op.whole(rel)))
 	if rel.Info.Status == release.StatusUninstalling {
 		crashpoint.At("helm.uninstalling")
 	}

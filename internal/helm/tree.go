@@ -107,7 +107,7 @@ func (op *operation) look(objects []piece) []deploy.Live {
 			case err != nil:
 				out[i] = deploy.Live{Object: o.id, Health: healthUnknown, Message: err.Error()}
 			default:
-				out[i] = liveOf(u)
+				out[i] = op.kube.rules.liveOf(u)
 				out[i].Children = op.podsOf(u)
 			}
 			return nil
@@ -118,7 +118,7 @@ func (op *operation) look(objects []piece) []deploy.Live {
 }
 
 // liveOf judges an object as the waits do, Jobs by their completion.
-func liveOf(u *unstructured.Unstructured) deploy.Live {
+func (r rules) liveOf(u *unstructured.Unstructured) deploy.Live {
 	l := deploy.Live{Object: deploy.IDOf(u), Created: u.GetCreationTimestamp().Time}
 	if u.GetDeletionTimestamp() != nil {
 		l.Health, l.Finalizers = healthTerminating, u.GetFinalizers()
@@ -127,7 +127,7 @@ func liveOf(u *unstructured.Unstructured) deploy.Live {
 		}
 		return l
 	}
-	v := readiness(u, true)
+	v := r.judge(u, true)
 	l.Message = v.detail
 	switch {
 	case v.failed:
@@ -155,7 +155,7 @@ func (op *operation) podsOf(u *unstructured.Unstructured) (out []deploy.Live) {
 	}
 	for i := range list.Items {
 		if metav1.GetControllerOfNoCopy(&list.Items[i]) != nil { // else it was only labelled alike
-			out = append(out, liveOf(&list.Items[i]))
+			out = append(out, op.kube.rules.liveOf(&list.Items[i]))
 		}
 	}
 	slices.SortFunc(out, func(a, b deploy.Live) int { return strings.Compare(a.Object.Name, b.Object.Name) })

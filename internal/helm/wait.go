@@ -43,7 +43,7 @@ func (c *client) waitReady(list helmkube.ResourceList, timeout time.Duration, jo
 	defer recovered(&err)
 	return c.await(list, timeout, question{
 		phase: deploy.PhaseWaiting, words: "waiting for", not: "is not ready",
-		judge:  func(u *unstructured.Unstructured) verdict { return readiness(u, jobs) },
+		judge:  func(u *unstructured.Unstructured) verdict { return c.rules.judge(u, jobs) },
 		absent: failedFor("it is gone: something deleted it"),
 	})
 }
@@ -51,11 +51,15 @@ func (c *client) waitReady(list helmkube.ResourceList, timeout time.Duration, jo
 // WatchUntilReady implements helmkube.Interface, for hooks.
 func (c *client) WatchUntilReady(list helmkube.ResourceList, timeout time.Duration) (err error) {
 	defer recovered(&err)
+	// A hook that was deleted has nothing more to say.
+	q, what := question{phase: deploy.PhaseApplying, words: "running hook", not: "is not done", judge: completion, absent: isReady}, "hook"
+	if c.testing { // it leaves nothing half done: news may end it
+		q.phase, q.words, what = deploy.PhaseWaiting, "running test", "its"
+		q.absent = failedFor("it is gone: something deleted it")
+	}
 	for _, i := range list {
-		// A hook that was deleted has nothing more to say.
-		q := question{phase: deploy.PhaseApplying, words: "running hook", not: "is not done", judge: completion, absent: isReady}
 		if err := c.await(helmkube.ResourceList{i}, timeout, q); err != nil {
-			return fmt.Errorf("hook %w", err)
+			return fmt.Errorf("%s %w", what, err)
 		}
 	}
 	return nil
