@@ -28,7 +28,7 @@ func TestExpandIsBounded(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			start := time.Now()
-			_, _, err := expand(tc.text, vars, newBudget())
+			_, _, err := expand(tc.text, vars, newBudget(), nil)
 			if !errors.Is(err, tc.want) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
@@ -41,7 +41,7 @@ func TestExpandIsBounded(t *testing.T) {
 		b := newBudget()
 		var err error
 		for range 100 {
-			if _, _, err = expand("${big}", vars, b); err != nil {
+			if _, _, err = expand("${big}", vars, b, nil); err != nil {
 				break
 			}
 		}
@@ -51,7 +51,7 @@ func TestExpandIsBounded(t *testing.T) {
 	})
 	t.Run("but a certificate may be trimmed, and a script have many variables", func(t *testing.T) {
 		vars["pem"] = strings.Repeat("x", 4<<10) + "-----END"
-		if _, _, err := expand("${pem%%-----END}"+strings.Repeat("${a}", 1000), vars, newBudget()); err != nil {
+		if _, _, err := expand("${pem%%-----END}"+strings.Repeat("${a}", 1000), vars, newBudget(), nil); err != nil {
 			t.Error(err)
 		}
 	})

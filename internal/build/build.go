@@ -33,7 +33,8 @@ type Builder struct {
 func New(o Options) *Builder { return &Builder{read: o.Read} }
 
 // Build renders the target's path of the artifact that is unpacked in dir. It reads nothing outside of dir, writes nothing and asks no network. The objects come
-// in the order in which the files name them, the same in every run; none at all is no error. Errors name the file below the artifact's root.
+// in the order in which the files name them, the same in every run; none at all is no error. Those with fields that were filled from secrets, other than the data of
+// Secrets, are annotated with deploy.AnnotationSecretFields. Errors name the file below the artifact's root.
 func (r Builder) Build(ctx context.Context, t deploy.Target, dir string) ([]*unstructured.Unstructured, error) {
 	spec := t.Kustomization
 	if spec == nil {
@@ -59,14 +60,19 @@ func (r Builder) Build(ctx context.Context, t deploy.Target, dir string) ([]*uns
 	if err := v.decrypt.secrets(objects); err != nil {
 		return nil, err
 	}
+	into := make(filled)
+	if err := b.encrypted(ctx, start, objects, into); err != nil {
+		return nil, err
+	}
 	names := idsOf(objects) // before substitution: an error must not show what a variable holds
-	if err := r.substitute(ctx, objects, spec.PostBuild, t.Name.Namespace); err != nil {
+	if err := r.substitute(ctx, objects, spec.PostBuild, t.Name.Namespace, into); err != nil {
 		return nil, err
 	}
 	if err := unique(objects, names); err != nil {
 		return nil, err
 	}
 	annotate(objects, spec.CommonMetadata)
+	into.annotate()
 	return objects, nil
 }
 

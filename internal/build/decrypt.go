@@ -28,6 +28,13 @@ type decrypter struct {
 	opened map[string][]byte
 	// failed is the first file that did not open: kustomize tells of it in its own words, or goes on.
 	failed error
+	// disguise: what was encrypted is replaced by random letters.
+	disguise bool
+}
+
+// disguised is a decrypter with the same keys that replaces what was encrypted.
+func (d *decrypter) disguised() *decrypter {
+	return &decrypter{keys: d.keys, opened: make(map[string][]byte), disguise: true}
 }
 
 // decryption is the decrypter of a build.
@@ -116,6 +123,9 @@ func (d *decrypter) open(name string, content []byte) ([]byte, error) {
 	keys, err := d.keys()
 	if err != nil {
 		return nil, err
+	}
+	if d.disguise {
+		return sops.Disguise(name, content, keys)
 	}
 	return sops.Decrypt(name, content, keys)
 }

@@ -24,7 +24,8 @@ var shortDefault = regexp.MustCompile(`\$+\{[_[:alpha:]][_[:alpha:][:digit:]]*-`
 
 // expand replaces the variables of a text. Undefined names the variables that have neither a value nor a default; the text is worth nothing then. Errors show no
 // values. What it takes is taken off the budget first. The rules are those of Flux, with one exception: ${v:?why} without a value is undefined, where Flux takes why for the value.
-func expand(text string, vars map[string]string, b *budget) (out string, undefined []string, err error) {
+// Asked, where it is not nil, is called with each variable that the text was made with, whatever was made of its value.
+func expand(text string, vars map[string]string, b *budget, asked func(name string)) (out string, undefined []string, err error) {
 	defer func() {
 		if recover() != nil { // ${v:1:9223372036854775807} is enough
 			out, undefined, err = "", nil, errSyntax
@@ -44,9 +45,12 @@ func expand(text string, vars map[string]string, b *budget) (out string, undefin
 	undefined = demanded(text, vars)
 	pretended := make(map[string]bool)
 	for len(undefined) < maxUndefined {
-		var asked string
+		var last string
 		out, err = template.Execute(func(name string) (string, bool) {
-			asked = name
+			last = name
+			if asked != nil {
+				asked(name)
+			}
 			value, ok := vars[name]
 			return value, ok || pretended[name]
 		})
@@ -54,11 +58,11 @@ func expand(text string, vars map[string]string, b *budget) (out string, undefin
 			return out, undefined, nil
 		}
 		// The one error there is: the variable that was asked for last has no value. Pretend that it has one, to find the next.
-		if pretended[asked] {
+		if pretended[last] {
 			return "", nil, errSyntax
 		}
-		pretended[asked] = true
-		undefined = append(undefined, asked)
+		pretended[last] = true
+		undefined = append(undefined, last)
 	}
 	return "", undefined, nil
 }

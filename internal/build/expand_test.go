@@ -61,7 +61,7 @@ func TestExpand(t *testing.T) {
 		{text: "x ${empty:?why}", undefined: []string{"empty"}},
 	} {
 		t.Run(tc.text, func(t *testing.T) {
-			got, undefined, err := expand(tc.text, vars, newBudget())
+			got, undefined, err := expand(tc.text, vars, newBudget(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,7 +85,7 @@ func TestExpandRefuses(t *testing.T) {
 		"a text made of escapes":        strings.Repeat("$$", maxEscapes+1),
 	} {
 		t.Run(name, func(t *testing.T) {
-			out, undefined, err := expand(text, map[string]string{"v": "canary-4711"}, newBudget())
+			out, undefined, err := expand(text, map[string]string{"v": "canary-4711"}, newBudget(), nil)
 			if err == nil {
 				t.Fatalf("got %q, %v", out, undefined)
 			}
@@ -97,7 +97,7 @@ func TestExpandRefuses(t *testing.T) {
 }
 
 func TestExpandStopsAtTenUndefined(t *testing.T) {
-	_, undefined, err := expand(strings.Repeat("${a}${b}${c}${d}${e}${f}${g}${h}${i}${j}${k}${l}", 100), nil, newBudget())
+	_, undefined, err := expand(strings.Repeat("${a}${b}${c}${d}${e}${f}${g}${h}${i}${j}${k}${l}", 100), nil, newBudget(), nil)
 	if err != nil || len(undefined) != maxUndefined {
 		t.Errorf("got %v, %v", undefined, err)
 	}

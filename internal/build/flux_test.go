@@ -53,7 +53,7 @@ func TestSubstituteFieldByFieldIsSubstituteInText(t *testing.T) {
 			}}
 			vars := map[string]string{"v": value, "w": "word", "name": "app", "q": `"`}
 			want := inText(t, o, vars)
-			if err := substituteObject(o, vars, newBudget()); err != nil {
+			if _, err := substituteObject(o, variables{values: vars}, newBudget()); err != nil {
 				t.Fatal(err)
 			}
 			if d := cmp.Diff(want.Object, o.Object); d != "" {

@@ -27,7 +27,7 @@ func FuzzSubstitute(f *testing.F) {
 			spec := map[string]any{"a": "first", "list": []any{"1.10", text, "yes"}, "text": text, "z": int64(1), "deep": map[string]any{"k": text, "same": "on"}}
 			o := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Thing", "metadata": map[string]any{"name": "n", "namespace": "ns"}, "spec": spec}}
 			before := o.DeepCopy()
-			err := substituteObject(o, map[string]string{"v": lineBreaks.Replace(value)}, newBudget())
+			_, err := substituteObject(o, variables{values: map[string]string{"v": lineBreaks.Replace(value)}}, newBudget())
 			if err != nil {
 				if strings.Contains(err.Error(), mark) && !strings.Contains(text, mark) {
 					t.Errorf("the error shows the value: %v", err)
@@ -54,7 +54,7 @@ func FuzzSubstitute(f *testing.F) {
 		harmless := strings.NewReplacer("$", "", "{", "", "}", "").Replace(text)
 		for _, end := range []string{"${none}", "${none^^}", "${v:-${none}}", "${none:?why}", "$$${none}", "${#none}", "${none/x/y}"} {
 			o := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Thing", "metadata": map[string]any{"name": "n"}, "spec": harmless + end}}
-			err := substituteObject(o, map[string]string{"v": lineBreaks.Replace(value)}, newBudget())
+			_, err := substituteObject(o, variables{values: map[string]string{"v": lineBreaks.Replace(value)}}, newBudget())
 			if err == nil {
 				t.Errorf("%q passed though none is undefined: %v", harmless+end, o.Object["spec"])
 			}

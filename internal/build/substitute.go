@@ -20,8 +20,8 @@ import (
 // substituteMarks exclude an object from substitution where they are disabled, as annotation or label.
 var substituteMarks = []string{"towline.dev/substitute", "kustomize.toolkit.fluxcd.io/substitute"}
 
-// substitute replaces the variables in the objects, in place. All that is undefined is one error.
-func (r Builder) substitute(ctx context.Context, objects []*unstructured.Unstructured, p *deploy.PostBuild, namespace string) error {
+// substitute replaces the variables in the objects, in place, and notes which fields secrets were put into. All that is undefined is one error.
+func (r Builder) substitute(ctx context.Context, objects []*unstructured.Unstructured, p *deploy.PostBuild, namespace string, into filled) error {
 	if p == nil {
 		return nil
 	}
@@ -29,7 +29,7 @@ func (r Builder) substitute(ctx context.Context, objects []*unstructured.Unstruc
 	if err != nil {
 		return err
 	}
-	if len(vars) == 0 && p.SubstituteStrategy != deploy.SubstituteAlways {
+	if len(vars.values) == 0 && p.SubstituteStrategy != deploy.SubstituteAlways {
 		return nil
 	}
 	var wrong []error
@@ -41,9 +41,11 @@ func (r Builder) substitute(ctx context.Context, objects []*unstructured.Unstruc
 		if excluded(o) {
 			continue
 		}
-		if err := substituteObject(o, vars, b); err != nil {
+		fields, err := substituteObject(o, vars, b)
+		if err != nil {
 			wrong = append(wrong, err)
 		}
+		into.substituted(o, fields)
 	}
 	return errors.Join(wrong...)
 }
@@ -53,23 +55,24 @@ func excluded(o *unstructured.Unstructured) bool {
 	return slices.ContainsFunc(substituteMarks, func(m string) bool { return annotations[m] == "disabled" || labels[m] == "disabled" })
 }
 
-// substituteObject replaces the variables of one object. Errors name it as it is called before, since its new name may hold a value.
-func substituteObject(o *unstructured.Unstructured, vars map[string]string, b *budget) error {
+// substituteObject replaces the variables of one object, and says which of its fields secrets were put into. Errors name it as it is called before, since its new name
+// may hold a value.
+func substituteObject(o *unstructured.Unstructured, vars variables, b *budget) (deploy.SecretFields, error) {
 	id := deploy.IDOf(o).String()
-	s := substitution{vars: vars, budget: b}
+	s := newSubstitution(vars, b)
 	tree := s.tree(o.Object, "").(map[string]any)
 	switch {
 	case len(s.wrong) > 0:
-		return fmt.Errorf("substitute in %s: %w", id, s.wrong[0])
+		return nil, fmt.Errorf("substitute in %s: %w", id, s.wrong[0])
 	case len(s.undefined) > 0:
 		slices.Sort(s.undefined)
-		return fmt.Errorf("substitute in %s: no value and no default for %s", id, strings.Join(slices.Compact(s.undefined), ", "))
+		return nil, fmt.Errorf("substitute in %s: no value and no default for %s", id, strings.Join(slices.Compact(s.undefined), ", "))
 	}
 	if err := sound(tree); err != nil {
-		return fmt.Errorf("substitute in %s: %w", id, err)
+		return nil, fmt.Errorf("substitute in %s: %w", id, err)
 	}
 	o.Object = tree
-	return nil
+	return s.filled, nil
 }
 
 // sound refuses what substitution must not make of an object: one that is not one any more, or whose labels the API machinery would drop for their type.
@@ -107,10 +110,31 @@ func sound(tree map[string]any) error {
 // Flux writes the object as YAML, replaces in that text, and reads it again: a value decides whether its field becomes a number, a list or a map. Here each field is
 // written, replaced and read by itself. For values that stay within their field the result is the same; those that would swallow or add other fields are errors.
 type substitution struct {
-	vars      map[string]string
+	vars      variables
 	budget    *budget
 	undefined []string
 	wrong     []error
+	// path is where it is, by the new keys; every item of a list is *.
+	path []string
+	// asked notes in secret whether a text was made with a secret; nil where there are none.
+	asked  func(string)
+	secret bool
+	filled deploy.SecretFields
+}
+
+func newSubstitution(vars variables, b *budget) *substitution {
+	s := &substitution{vars: vars, budget: b}
+	if len(vars.secret) > 0 {
+		s.asked = func(name string) { s.secret = s.secret || vars.secret[name] }
+	}
+	return s
+}
+
+// note says that what is at the path was made with a secret, if it was.
+func (s *substitution) note() {
+	if s.secret {
+		s.filled = append(s.filled, slices.Clone(s.path))
+	}
 }
 
 // tree is the new form of a value. Parts without variables are taken over as they are.
@@ -124,15 +148,19 @@ func (s *substitution) tree(v any, at string) any {
 				s.fail(at, errors.New("two of its keys are the same afterwards"))
 			}
 			child := at + "." + key
+			s.path = append(s.path, name)
 			if text, ok := v[key].(string); ok {
 				out[name] = s.value(map[string]any{entry: text}, text, child)
-				continue
+			} else {
+				out[name] = s.tree(v[key], child)
 			}
-			out[name] = s.tree(v[key], child)
+			s.path = s.path[:len(s.path)-1]
 		}
 		return out
 	case []any:
 		out := make([]any, len(v))
+		s.path = append(s.path, "*")
+		defer func() { s.path = s.path[:len(s.path)-1] }()
 		for i, e := range v {
 			child := at + "[" + strconv.Itoa(i) + "]"
 			if text, ok := e.(string); ok {
@@ -162,6 +190,7 @@ func (s *substitution) value(document any, text, at string) any {
 	if !ok {
 		return nil
 	}
+	s.note()
 	switch read := read.(type) {
 	case map[string]any:
 		if v, ok := read[entry]; ok && len(read) == 1 {
@@ -187,6 +216,7 @@ func (s *substitution) key(key, at string) string {
 	if !ok {
 		return key
 	}
+	s.note() // the map that the key is in: its keys are no more to be seen than its values
 	if m, isMap := read.(map[string]any); isMap && len(m) == 1 {
 		for name, v := range m {
 			if v == entry {
@@ -211,7 +241,8 @@ func (s *substitution) reread(document any, at string) (any, bool) {
 		s.fail(at, errors.New("it cannot be written as YAML"))
 		return nil, false
 	}
-	text, undefined, err := expand(string(written), s.vars, s.budget)
+	s.secret = false
+	text, undefined, err := expand(string(written), s.vars.values, s.budget, s.asked)
 	if err != nil {
 		s.fail(at, err)
 		return nil, false

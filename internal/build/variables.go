@@ -29,19 +29,40 @@ var lineBreaks = strings.NewReplacer("\r", "", "\n", "", "\u0085", "", "\u2028",
 // maxVariablesFile bounds a file of variables, in bytes: a ConfigMap holds no more either.
 const maxVariablesFile = 1 << 20
 
+// variables are what objects can name.
+type variables struct {
+	values map[string]string
+	// secret are those that came from a Secret or a file.
+	secret map[string]bool
+}
+
+// put takes values over, in place of those that have their names.
+func (v *variables) put(values map[string]string, secret bool) {
+	maps.Copy(v.values, values)
+	for name := range values {
+		if secret {
+			v.secret[name] = true
+		} else {
+			delete(v.secret, name)
+		}
+	}
+}
+
 // variables are all that a target's objects can name: later holders go before earlier ones, and what the spec has itself before all of them.
-func (r Builder) variables(ctx context.Context, p *deploy.PostBuild, namespace string) (map[string]string, error) {
-	all := make(map[string]string, len(p.Substitute))
+func (r Builder) variables(ctx context.Context, p *deploy.PostBuild, namespace string) (variables, error) {
+	all := variables{make(map[string]string, len(p.Substitute)), make(map[string]bool)}
 	for i, from := range p.SubstituteFrom {
 		found, err := r.holder(ctx, from, namespace)
 		if err != nil {
-			return nil, fmt.Errorf("postBuild.substituteFrom %d: %w", i+1, err)
+			return variables{}, fmt.Errorf("postBuild.substituteFrom %d: %w", i+1, err)
 		}
-		maps.Copy(all, found)
+		all.put(found, from.Kind != "ConfigMap")
 	}
-	if err := add(all, p.Substitute, "postBuild.substitute"); err != nil {
-		return nil, err
+	own := make(map[string]string, len(p.Substitute))
+	if err := add(own, p.Substitute, "postBuild.substitute"); err != nil {
+		return variables{}, err
 	}
+	all.put(own, false)
 	return all, nil
 }
 

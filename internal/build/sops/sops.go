@@ -43,16 +43,26 @@ func Encrypted(name string, content []byte) bool {
 
 // Decrypt opens a file. Its name tells the format, as it does for sops; one that does not tell is found by looking. Each value and their sum, the MAC, are
 // checked. Content that is not encrypted comes back as it is. Errors quote nothing of values and keys.
-func Decrypt(name string, content []byte, keys *Keys) (opened []byte, err error) {
+func Decrypt(name string, content []byte, keys *Keys) ([]byte, error) {
+	return guarded(name, content, keys, false)
+}
+
+// Disguise opens a file as Decrypt does and puts random letters in place of each value that was encrypted, but of those that say which object a file holds: what differs
+// between two results that were made of the one and of the other came from what was encrypted.
+func Disguise(name string, content []byte, keys *Keys) ([]byte, error) {
+	return guarded(name, content, keys, true)
+}
+
+func guarded(name string, content []byte, keys *Keys, disguise bool) (opened []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil { // the libraries under it read what anybody may have written
 			opened, err = nil, errors.New("it is encrypted with sops in a form that cannot be read")
 		}
 	}()
-	return decrypt(name, content, keys)
+	return decrypt(name, content, keys, disguise)
 }
 
-func decrypt(name string, content []byte, keys *Keys) ([]byte, error) {
+func decrypt(name string, content []byte, keys *Keys, disguise bool) ([]byte, error) {
 	f, err := read(name, content)
 	if err != nil {
 		return nil, err
@@ -61,7 +71,7 @@ func decrypt(name string, content []byte, keys *Keys) ([]byte, error) {
 		return content, nil
 	}
 	for _, p := range f.parts {
-		if err := p.open(keys); err != nil {
+		if err := p.open(keys, disguise); err != nil {
 			return nil, err
 		}
 	}
@@ -94,7 +104,7 @@ func read(name string, content []byte) (*file, error) {
 var macOnlyStart, _ = hex.DecodeString("8a3fd2ad54ce66527b1034f3d147be0b0b975b3bf44f72c6fdadec8176f27d69") // a constant
 
 // open decrypts a part in place and checks its MAC.
-func (p part) open(keys *Keys) error {
+func (p part) open(keys *Keys, disguise bool) error {
 	m, err := newMetadata(p.metadata)
 	if err != nil {
 		return err
@@ -107,7 +117,7 @@ func (p part) open(keys *Keys) error {
 	if err != nil {
 		return err
 	}
-	o := &opener{rules: m.rules, cipher: c, sum: sha512.New(), macOnly: m.macOnly}
+	o := &opener{rules: m.rules, cipher: c, sum: sha512.New(), macOnly: m.macOnly, disguise: disguise}
 	if m.macOnly {
 		_, _ = o.sum.Write(macOnlyStart) // hashes do not fail
 	}

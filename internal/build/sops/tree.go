@@ -1,11 +1,14 @@
 package sops
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"hash"
 	"strconv"
 	"time"
+
+	"github.com/towline/towline/internal/deploy"
 )
 
 // A document is a branch. Its values, and those in lists, are: string, int64, float64, bool, time.Time, nil, branch and []any; lists may hold notes too.
@@ -68,6 +71,8 @@ type opener struct {
 	cipher  *valueCipher
 	sum     hash.Hash
 	macOnly bool // the sum is of encrypted values only
+	// disguise: values that were encrypted are replaced after they were summed up.
+	disguise bool
 }
 
 // branch opens all that is in a map. notes are the comments that stand above the value, one list for each map and list that it lies in, the innermost last.
@@ -154,7 +159,21 @@ func (o *opener) leaf(v any, path []string, notes [][]string) (any, error) {
 	if _, ok := v.(note); !ok && (encrypted || !o.macOnly) {
 		_, _ = o.sum.Write([]byte(summed(v))) // hashes do not fail
 	}
+	if encrypted && o.disguise && !naming(path) {
+		if isNote {
+			return n, nil
+		}
+		return rand.Text(), nil
+	}
 	return v, nil
+}
+
+// naming reports whether a path is a field that says which object it is, also of an object in a list.
+func naming(path []string) bool {
+	for len(path) > 0 && path[0] == "items" {
+		path = path[1:]
+	}
+	return deploy.Names(path)
 }
 
 func (o *opener) open(v any, path []string) (any, error) {
