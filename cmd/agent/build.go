@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
@@ -30,7 +29,7 @@ func newBuild() *cobra.Command {
 		GroupID: groupConfig,
 		Short:   "Render a target to stdout, as it would be applied",
 		Long: "Fetch the newest artifact of a target's source, render the target and print it. Nothing in the cluster changes; it is only asked for what\n" +
-			"the source and the target name in it, if there is anything. The data of Secrets is masked.",
+			"the source and the target name in it, if there is anything. The data of Secrets is masked, and so is what was filled from secrets.",
 		Args:              exactlyOne("target"),
 		ValidArgsFunction: completeTargets,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -50,7 +49,7 @@ func newBuild() *cobra.Command {
 	}
 	config.AddFlags(c.Flags(), "config", "kubeconfig", "context", "cache-dir")
 	addPath(c, &path)
-	c.Flags().BoolVar(&showSecrets, "show-secrets", false, "print the data of Secrets too")
+	c.Flags().BoolVar(&showSecrets, "show-secrets", false, "print the data of Secrets, and what was filled from secrets, too")
 	return c
 }
 
@@ -132,7 +131,7 @@ func find(cfg *config.Config, arg string) (deploy.Target, deploy.Source, error) 
 // writeObjects prints objects as YAML documents.
 func writeObjects(w io.Writer, objects []*unstructured.Unstructured, showSecrets bool) error {
 	for _, u := range objects {
-		if !showSecrets && u.GetKind() == "Secret" && u.GroupVersionKind().Group == "" {
+		if !showSecrets && deploy.HoldsSecrets(u) {
 			u = masked(u)
 		}
 		b, err := yaml.Marshal(u.Object)
@@ -146,27 +145,9 @@ func writeObjects(w io.Writer, objects []*unstructured.Unstructured, showSecrets
 	return nil
 }
 
-// masked is a copy of a Secret whose values nobody can read, or guess from their length.
-func masked(secret *unstructured.Unstructured) *unstructured.Unstructured {
-	const mask = "***"
-	out := secret.DeepCopy()
-	for _, field := range []string{"data", "stringData"} {
-		values, found, err := unstructured.NestedMap(out.Object, field)
-		if err != nil {
-			out.Object[field] = mask
-			continue
-		}
-		if !found {
-			continue
-		}
-		for k := range values {
-			values[k] = mask
-		}
-		out.Object[field] = values
-	}
-	if a := out.GetAnnotations(); a[corev1.LastAppliedConfigAnnotation] != "" { // kubectl's copy of the whole object
-		a[corev1.LastAppliedConfigAnnotation] = mask
-		out.SetAnnotations(a)
-	}
+// masked is a copy of an object whose secret values nobody can read, or guess from their length.
+func masked(u *unstructured.Unstructured) *unstructured.Unstructured {
+	out := u.DeepCopy()
+	maskSecrets(out, nil)
 	return out
 }

@@ -2,12 +2,9 @@ package main
 
 import (
 	"fmt"
-	"maps"
-	"reflect"
 	"strings"
 
 	"github.com/pmezard/go-difflib/difflib"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
@@ -21,14 +18,7 @@ const (
 	contextLines = 3
 )
 
-// What stands in place of a Secret's values: nobody can read them, or guess them from their length.
-const (
-	maskSame   = "***"
-	maskBefore = "*** (before)"
-	maskAfter  = "*** (after)"
-)
-
-// shownDifference is what is printed of a difference: nothing in it is a value of a Secret.
+// shownDifference is what is printed of a difference: nothing in it is a value of a Secret, or of a field that was filled from one.
 type shownDifference struct {
 	Target string          `json:"target"`
 	Action deploy.Action   `json:"action"`
@@ -49,7 +39,7 @@ func show(target string, d deploy.Difference) (shownDifference, error) {
 	if d.Err != nil && after == nil {
 		return s, nil // what it would become is not known: all lines of it as deleted would say that it goes
 	}
-	if d.Object.Group == "" && d.Object.Kind == "Secret" {
+	if deploy.HoldsSecrets(before) || deploy.HoldsSecrets(after) {
 		maskSecrets(before, after)
 	}
 	var err error
@@ -70,53 +60,6 @@ func tidy(u *unstructured.Unstructured) *unstructured.Unstructured {
 		unstructured.RemoveNestedField(out.Object, "metadata", f)
 	}
 	delete(out.Object, "status")
-	return out
-}
-
-// maskSecrets replaces the values of two versions of a Secret in place, so that one still sees which of them differ. Either may be nil.
-func maskSecrets(before, after *unstructured.Unstructured) {
-	for _, field := range [][]string{{"data"}, {"stringData"}, {"metadata", "annotations", corev1.LastAppliedConfigAnnotation}} {
-		a, inBefore := valueOf(before, field)
-		b, inAfter := valueOf(after, field)
-		maskedA, maskedB := maskPair(a, b, inBefore && inAfter)
-		if inBefore {
-			_ = unstructured.SetNestedField(before.Object, maskedA, field...) // the parents are there
-		}
-		if inAfter {
-			_ = unstructured.SetNestedField(after.Object, maskedB, field...)
-		}
-	}
-}
-
-func valueOf(u *unstructured.Unstructured, field []string) (any, bool) {
-	if u == nil {
-		return nil, false
-	}
-	v, found, err := unstructured.NestedFieldNoCopy(u.Object, field...)
-	return v, found && err == nil
-}
-
-// maskPair masks two values, of maps each value on its own.
-func maskPair(a, b any, both bool) (maskedA, maskedB any) {
-	left, leftMap := a.(map[string]any)
-	right, rightMap := b.(map[string]any)
-	switch {
-	case (leftMap || a == nil) && (rightMap || b == nil):
-		return maskMap(left, right, maskBefore), maskMap(right, left, maskAfter)
-	case both && !reflect.DeepEqual(a, b):
-		return maskBefore, maskAfter
-	}
-	return maskSame, maskSame
-}
-
-func maskMap(values, counterpart map[string]any, word string) map[string]any {
-	out := maps.Clone(values)
-	for k, v := range values {
-		out[k] = maskSame
-		if other, ok := counterpart[k]; ok && !reflect.DeepEqual(v, other) {
-			out[k] = word
-		}
-	}
 	return out
 }
 

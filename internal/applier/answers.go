@@ -3,8 +3,6 @@ package applier
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -15,8 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"github.com/towline/towline/internal/deploy"
 )
 
 // maxStatusBytes of a refusal are read; a Status of thousands of causes has a few hundred KB.
@@ -115,22 +111,4 @@ func pathOf(base string, m *meta.RESTMapping, namespace, name string) string {
 		path += "/namespaces/" + namespace
 	}
 	return path + "/" + m.Resource.Resource + "/" + name
-}
-
-// explain words an error about an object for status and logs. What a server says about a Secret may quote it: only the paths are passed on.
-func explain(id deploy.ObjectID, err error) error {
-	var s apierrors.APIStatus
-	if id.Group != "" || id.Kind != "Secret" || !errors.As(err, &s) {
-		return err
-	}
-	status := s.Status()
-	text := fmt.Sprintf("the API server refused it (%s)", status.Reason)
-	if status.Details != nil {
-		for _, c := range status.Details.Causes {
-			if c.Field != "" {
-				text += ", " + c.Field
-			}
-		}
-	}
-	return errors.New(text)
 }

@@ -72,7 +72,7 @@ func (a *attempt) persist(ctx context.Context, until time.Time) {
 
 func (a *attempt) finish(ctx context.Context, err error) {
 	if err != nil && a.taken != nil {
-		a.of.giveBack(ctx, a.taken)
+		a.of.giveBack(ctx, a.u, a.taken)
 		a.taken = nil
 	}
 	a.res.reclaimed = a.reclaimed && a.of.note.strangers[a.id]
@@ -81,7 +81,7 @@ func (a *attempt) finish(ctx context.Context, err error) {
 	a.res.managed = nil // a run of thousands of objects would hold megabytes of it
 	if err != nil {
 		a.res.applied = false
-		a.res.err = explain(objectID(a.id), err)
+		a.res.err = explain(a.u, err)
 	} else if a.res.applied {
 		crashpoint.At("applier.object-applied")
 	}

@@ -156,12 +156,12 @@ func (v *preview) prune(ctx context.Context, c deploy.Change, d verdict) *deploy
 // apply sends an object as a run would, but as a dry run.
 func (v *preview) apply(ctx context.Context, c deploy.Change, u *unstructured.Unstructured) *deploy.Difference {
 	out := &deploy.Difference{Change: c}
-	fail := func(err error) *deploy.Difference {
-		out.Err = explain(c.Object, err)
-		return out
-	}
 	id := object.UnstructuredToObjMetadata(u)
 	live, err := v.live(ctx, u)
+	fail := func(err error) *deploy.Difference {
+		out.Err = explain(live, explain(u, err))
+		return out
+	}
 	if err != nil {
 		return fail(fmt.Errorf("read it: %w", err))
 	}
@@ -182,7 +182,7 @@ func (v *preview) apply(ctx context.Context, c deploy.Change, u *unstructured.Un
 		out.After = visible(u)
 		return out
 	case err != nil && live != nil && v.recreatable(u, m, err):
-		out.Action, out.Reason = deploy.ActionRecreate, strings.Join(immutable(err), ", ")+" cannot be changed"
+		out.Action, out.Reason = deploy.ActionRecreate, strings.Join(shownFields(u, immutable(err)), ", ")+" cannot be changed"
 		if after, err = v.anew(ctx, u); err != nil {
 			return fail(err)
 		}
@@ -197,7 +197,7 @@ func (v *preview) apply(ctx context.Context, c deploy.Change, u *unstructured.Un
 	if live == nil {
 		return out
 	}
-	if out.Fields = differing(out.Before.Object, out.After.Object); len(out.Fields) == 0 {
+	if out.Fields = differing(closed(out.Before, out.After)); len(out.Fields) == 0 {
 		return nil
 	}
 	return out

@@ -72,9 +72,14 @@ func (h *healthRules) of(u *unstructured.Unstructured) health {
 		return health{status.TerminatingStatus, beingDeleted + heldBy(u)}
 	}
 	if h == nil || len(h.kinds[gvk.GroupKind()]) == 0 {
-		return healthOf(u)
+		return healthOf(u).reticent(u, false)
 	}
-	rules := h.kinds[gvk.GroupKind()]
+	return judged(h.kinds[gvk.GroupKind()], u).reticent(u, true)
+}
+
+// judged is the health of an object by the rules of its kind.
+func judged(rules []kindRule, u *unstructured.Unstructured) health {
+	gvk := u.GroupVersionKind()
 	i := slices.IndexFunc(rules, func(k kindRule) bool { return k.version == gvk.Version })
 	if i < 0 {
 		return health{status.InProgressStatus, fmt.Sprintf("its healthCheckExprs are for version %s, it was read as %s", rules[0].version, gvk.Version)}

@@ -55,10 +55,14 @@ func (r *run) remark(ctx context.Context, u *unstructured.Unstructured, label, o
 	if err != nil {
 		return err
 	}
+	annotations := map[string]any{inventory.OwningInventoryKey: owner}
+	if owner == nil {
+		annotations[deploy.AnnotationSecretFields] = nil // who shows the object now does not know of it
+	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
 		"uid":         u.GetUID(),
 		"labels":      map[string]any{deploy.LabelTarget: label},
-		"annotations": map[string]any{inventory.OwningInventoryKey: owner},
+		"annotations": annotations,
 	}})
 	if err != nil {
 		return err
@@ -69,7 +73,7 @@ func (r *run) remark(ctx context.Context, u *unstructured.Unstructured, label, o
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("change our marks on it: %w", explain(deploy.IDOf(u), err))
+		return fmt.Errorf("change our marks on it: %w", explain(u, err))
 	}
 	return nil
 }

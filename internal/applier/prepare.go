@@ -76,7 +76,7 @@ func (e *site) prepare(ctx context.Context, i info, t deploy.Target, built []*un
 			return nil, fmt.Errorf("%s is rendered twice", objectID(id))
 		}
 		r.add(id, c, rules)
-		if err = errors.Join(err, checkMarks(c)); err != nil {
+		if err = errors.Join(err, discreet(c, checkMarks(c))); err != nil {
 			r.invalid[id] = err
 		}
 	}

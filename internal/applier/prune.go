@@ -113,7 +113,7 @@ func (r *run) pruneObject(ctx context.Context, wave *task.PruneTask, filters []f
 		res, err = pruned(events)
 		return errors.Join(err, end.Err)
 	})
-	if res.err = err; err != nil {
+	if res.err = explain(u, err); err != nil {
 		res.gone = false
 	} else {
 		crashpoint.At("applier.object-pruned")

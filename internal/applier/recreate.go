@@ -46,6 +46,7 @@ func immutable(err error) []string {
 // has the object as one of which nothing is known, so that whoever comes after a crash creates it.
 func (a *attempt) recreate(ctx context.Context, refusal error, fields []string) error {
 	r, gk := a.of, a.u.GroupVersionKind().GroupKind()
+	fields = shownFields(a.u, fields)
 	if why, ok := protected[gk]; ok {
 		return fmt.Errorf("%s cannot be changed, and a %s is never deleted to be created anew (%s): %w", strings.Join(fields, ", "), gk.Kind, why, refusal)
 	}

@@ -160,7 +160,7 @@ func (r *run) queue(c client) []taskrunner.Task {
 		var v *validation.Error
 		if errors.As(err, &v) {
 			for _, id := range v.Identifiers() {
-				r.results[id] = result{err: v.Unwrap()}
+				r.results[id] = result{err: discreet(r.note.render.byID[id], v.Unwrap())}
 			}
 		}
 	}

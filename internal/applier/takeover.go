@@ -47,9 +47,9 @@ func (r *run) takeOver(ctx context.Context, u *unstructured.Unstructured, uid st
 		}
 		return after, err
 	})
-	log := r.engine.log.With(zap.Stringer("target", r.target.Name), zap.Stringer("object", deploy.IDOf(u)), zap.Strings("entries", entries))
+	log := r.engine.log.With(zap.Stringer("target", r.target.Name), zap.Stringer("object", deploy.IDOf(u)), zap.Strings("entries", shownFields(u, entries)))
 	if err != nil {
-		log.Warn("foreign list entries could not be taken over", zap.Error(err))
+		log.Warn("foreign list entries could not be taken over", zap.Error(explain(u, err)))
 		return nil
 	}
 	if t.after == nil {
@@ -60,7 +60,7 @@ func (r *run) takeOver(ctx context.Context, u *unstructured.Unstructured, uid st
 }
 
 // giveBack undoes a takeover that did not help. Where anything but a status was written since, an apply of ours perhaps, ownership is left as it is.
-func (r *run) giveBack(ctx context.Context, t *takeover) {
+func (r *run) giveBack(ctx context.Context, u *unstructured.Unstructured, t *takeover) {
 	ctx, cancel := detached(ctx)
 	defer cancel()
 	isStatus := func(m metav1.ManagedFieldsEntry) bool { return m.Subresource != "" }
@@ -73,7 +73,7 @@ func (r *run) giveBack(ctx context.Context, t *takeover) {
 		return slices.Concat(slices.DeleteFunc(slices.Clone(t.before), isStatus), slices.DeleteFunc(slices.Clone(m.ManagedFields), isMain)), nil
 	})
 	if err != nil && !apierrors.IsNotFound(err) {
-		r.engine.log.Warn("foreign list entries could not be given back", zap.Stringer("target", r.target.Name), zap.String("name", t.name), zap.Error(err))
+		r.engine.log.Warn("foreign list entries could not be given back", zap.Stringer("target", r.target.Name), zap.Stringer("object", deploy.IDOf(u)), zap.Error(explain(u, err)))
 	}
 }
 

@@ -280,7 +280,7 @@ func (f *Failure) Error() string { return f.Err.Error() }
 func (f *Failure) Unwrap() error { return f.Err }
 
 // Difference is what an action would change of one object: the object in the cluster and as it would be afterwards, by a dry run of the server. Nil Before: it would be created;
-// nil After: deleted. Both hold Secrets' values in clear: whoever shows them masks them.
+// nil After: deleted. Both hold the values of Secrets and of secret fields in clear: whoever shows them masks them.
 type Difference struct {
 	Change
 	Before, After *unstructured.Unstructured
