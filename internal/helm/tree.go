@@ -54,9 +54,9 @@ func (e *Engine) Objects(ctx context.Context, t deploy.Target) ([]deploy.Live, e
 	var out []deploy.Live
 	err = e.operate(ctx, t, at, targetTimeout(t), nil, func(op *operation) error {
 		op.secrets.dry, op.log = true, zap.NewNop()
-		rel, err := records{Secrets: driver.NewSecrets(op.secrets.SecretInterface), op: op}.Get("sh.helm.release.v1." + at.name + ".v" + strconv.Itoa(version)) // no other one
+		rel, err := op.revision(version)
 		if err != nil {
-			return fmt.Errorf("read revision %d of release %s: %w", version, at, err)
+			return err
 		}
 		op.place.namespace = rel.Namespace // of its objects, which the config may by now want elsewhere
 		objects, err := (&sketch{op: op}).objects(rel, false)
@@ -70,6 +70,15 @@ func (e *Engine) Objects(ctx context.Context, t deploy.Target) ([]deploy.Live, e
 		return nil, err
 	}
 	return out, nil
+}
+
+// revision reads the record of one revision, and no other.
+func (op *operation) revision(version int) (*release.Release, error) {
+	rel, err := records{Secrets: driver.NewSecrets(op.secrets.SecretInterface), op: op}.Get("sh.helm.release.v1." + op.place.name + ".v" + strconv.Itoa(version))
+	if err != nil {
+		return nil, fmt.Errorf("read revision %d of release %s: %w", version, op.place, err)
+	}
+	return rel, nil
 }
 
 // installed is the revision whose objects are there; 0: none.
