@@ -1,6 +1,7 @@
 package build
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,7 +15,8 @@ import (
 
 // decode reads the objects of a manifest file as kustomize would: documents that are empty are dropped, lists are opened. Errors name the file and the document.
 func decode(file string, content []byte) ([]*unstructured.Unstructured, error) {
-	nodes, err := kio.FromBytes(content)
+	// Lists are opened below, so that errors say where in the list: the reader would count their items as documents.
+	nodes, err := (&kio.ByteReader{OmitReaderAnnotations: true, AnchorsAweigh: true, DisableUnwrapping: true, Reader: bytes.NewReader(content)}).Read()
 	if err != nil {
 		return nil, fmt.Errorf("%s is not YAML: %w", file, discreet(err))
 	}
@@ -55,11 +57,11 @@ func flattenMap(m map[string]any) ([]*unstructured.Unstructured, error) {
 		for i, item := range items {
 			im, ok := item.(map[string]any)
 			if !ok {
-				return nil, fmt.Errorf("item %d of the %s: %w", i+1, kind, errNotObject("it is not a map"))
+				return nil, fmt.Errorf("items[%d] of the %s: %w", i, kind, errNotObject("it is not a map"))
 			}
 			found, err := flattenMap(im)
 			if err != nil {
-				return nil, fmt.Errorf("item %d of the %s: %w", i+1, kind, err)
+				return nil, fmt.Errorf("items[%d] of the %s: %w", i, kind, err)
 			}
 			objects = append(objects, found...)
 		}

@@ -67,7 +67,7 @@ func overlay(s *deploy.KustomizationSpec, entries, components []string) ([]byte,
 	for i, p := range patches {
 		var content any
 		if err := yaml.Unmarshal([]byte(p.Patch), &content); err != nil {
-			return nil, fmt.Errorf("patch %d of the spec is not YAML: %w", i+1, discreet(err))
+			return nil, fmt.Errorf("patches[%d].patch is not YAML: %w", i, discreet(err))
 		}
 		if _, list := content.([]any); list { // kustomize takes what begins with [ for JSON
 			if text, err := json.Marshal(content); err == nil {

@@ -173,7 +173,7 @@ func TestSubstituteTakesVariables(t *testing.T) {
 		{name: "without what is optional and not there", inline: map[string]string{"A": "i"}, text: "${A}", want: "i",
 			from: []deploy.SubstituteFrom{{Kind: "Secret", Name: "no", Optional: true}, {Kind: "ConfigMap", Name: "no", Optional: true}, {File: filepath.Join(dir, "no"), Optional: true}}},
 		{name: "not of what is not there", from: []deploy.SubstituteFrom{{Kind: "ConfigMap", Name: "c"}, {Kind: "Secret", Name: "no"}},
-			err: `postBuild.substituteFrom 2: Secret/ns/no: secrets "no" not found`},
+			err: `postBuild.substituteFrom[1]: Secret/ns/no: secrets "no" not found`},
 		{name: "not of a file that is not there", from: []deploy.SubstituteFrom{{File: filepath.Join(dir, "no")}}, err: "no such file or directory"},
 		{name: "not of a folder", from: []deploy.SubstituteFrom{{File: dir}}, err: "it is not a file of at most"},
 		{name: "not under names that are none", from: []deploy.SubstituteFrom{{Kind: "ConfigMap", Name: "bad"}}, err: `ConfigMap/ns/bad: the key "ca.crt" is not the name of a variable`},

@@ -54,7 +54,7 @@ func (r Builder) variables(ctx context.Context, p *deploy.PostBuild, namespace s
 	for i, from := range p.SubstituteFrom {
 		found, err := r.holder(ctx, from, namespace)
 		if err != nil {
-			return variables{}, fmt.Errorf("postBuild.substituteFrom %d: %w", i+1, err)
+			return variables{}, fmt.Errorf("postBuild.substituteFrom[%d]: %w", i, err)
 		}
 		all.put(found, from.Kind != "ConfigMap")
 	}

@@ -66,7 +66,7 @@ func (e *entry) checkPatchDocument(path string, doc *yaml.Node, hasTarget bool) 
 		for i, op := range doc.Content {
 			name, where := childText(op, "op"), childText(op, "path")
 			if name == "" || where == "" {
-				e.bad(path+".patch", "operation %d of the JSON 6902 patch wants op and path", i)
+				e.bad(path+".patch", "[%d] of the JSON 6902 patch wants op and path", i)
 				continue
 			}
 			e.oneOf(path+".patch", name, patchOperations...)
