@@ -11,7 +11,7 @@ BIN     := $(CURDIR)/bin
 # Packages whose tests start a control plane take about 1 GiB each while they run: two at a time.
 TESTFLAGS ?= -p 2 -timeout 15m
 
-TEST_BINARIES := bin/cluster bin/cosign bin/notation bin/gotestsum
+TEST_BINARIES := bin/cluster bin/cosign bin/notation bin/helm bin/gotestsum
 
 CLUSTER_SOURCES := $(filter-out %_test.go,$(wildcard test/cluster/*.go)) test/cluster/go.mod test/cluster/go.sum test/cluster/build.sh
 
@@ -50,6 +50,10 @@ bin/cosign: test/signers/go.mod test/signers/go.sum
 bin/notation: test/signers/go.mod test/signers/go.sum
 	cd test/signers && $(GO) build -ldflags '-s -w' -o $(BIN)/notation github.com/notaryproject/notation/cmd/notation && touch $(BIN)/notation
 
+# Helm's own command line, for tests only.
+bin/helm: test/helm/go.mod test/helm/go.sum
+	cd test/helm && $(GO) build -ldflags '-s -w' -o $(BIN)/helm helm.sh/helm/v3/cmd/helm && touch $(BIN)/helm
+
 demo: build bin/cluster ## run the agent on a local cluster and registry (ARGS=--exit: play its own story and end)
 	@$(GO) build -o $(BIN)/demo ./test/demo
 	@$(BIN)/demo --agent $(BIN)/towline --cluster-binary $(BIN)/cluster $(ARGS)
@@ -76,6 +80,7 @@ deadcode: bin/deadcode
 tidy-check:
 	$(GO) mod tidy -diff
 	cd tools && $(GO) mod tidy -diff
+	cd test/helm && $(GO) mod tidy -diff
 	cd test/cluster && $(GO) mod tidy -diff
 
 race: $(TEST_BINARIES)
