@@ -140,7 +140,7 @@ func (c *comparison) walk(a, b any, path []string, out *deploy.SecretFields) {
 		}
 		return
 	case string:
-		if b, ok := b.(string); ok && (a == b || c.names[b] == a) {
+		if b, ok := b.(string); ok && (a == b || a != "" && c.names[b] == a) {
 			return
 		}
 	default:

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -8,7 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// Whatever text and value are: nothing panics, fields without a variable stay as they are, what is undefined is an error, and no error shows the value.
+// Whatever text and value are: nothing panics, fields without a variable stay as they are, what is undefined is an error, no error shows the value, and every field that holds
+// it is said to be secret.
 func FuzzSubstitute(f *testing.F) {
 	for _, text := range []string{
 		"${v}", "a ${v:-b} c", "$${v}", "${#v}${v^^}", "${v:1:2}", "${v##*/}", "${v//a/b}", "${v-x}", "${", "$", "${v:?w}", "x: ${v} # y\n  z\n", "${v:=[1, \"${v}\"]}", "${v:0:9223372036854775807}",
@@ -27,7 +29,8 @@ func FuzzSubstitute(f *testing.F) {
 			spec := map[string]any{"a": "first", "list": []any{"1.10", text, "yes"}, "text": text, "z": int64(1), "deep": map[string]any{"k": text, "same": "on"}}
 			o := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Thing", "metadata": map[string]any{"name": "n", "namespace": "ns"}, "spec": spec}}
 			before := o.DeepCopy()
-			_, err := substituteObject(o, variables{values: map[string]string{"v": lineBreaks.Replace(value)}}, newBudget())
+			vars := variables{values: map[string]string{"v": lineBreaks.Replace(value)}, secret: map[string]bool{"v": true}}
+			fields, err := substituteObject(o, vars, newBudget())
 			if err != nil {
 				if strings.Contains(err.Error(), mark) && !strings.Contains(text, mark) {
 					t.Errorf("the error shows the value: %v", err)
@@ -36,6 +39,11 @@ func FuzzSubstitute(f *testing.F) {
 					t.Errorf("it failed and changed the object: %s", d)
 				}
 				continue
+			}
+			shown := o.DeepCopy()
+			fields.Hide(shown.Object, nil, func(_, _ any, _ bool) (any, any) { return "hidden", nil })
+			if s := fmt.Sprint(shown.Object); strings.Contains(s, mark) && !strings.Contains(text, mark) {
+				t.Errorf("a field is not known to hold the value: %v in %s", fields, s)
 			}
 			got, _ := o.Object["spec"].(map[string]any)
 			list, _ := got["list"].([]any)

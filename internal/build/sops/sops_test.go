@@ -397,6 +397,44 @@ func TestCombine(t *testing.T) {
 	})
 }
 
+// stillEncrypted finds values; comments stay as they are.
+var stillEncrypted = regexp.MustCompile(`ENC\[[^\]]*type:(str|int|float|bool|bytes)\]`)
+
+// What is encrypted comes out otherwise each time, and nothing else does.
+func TestDisguise(t *testing.T) {
+	keys := enough(t)
+	for _, name := range []string{"age.yaml", "regex.yaml", "multi.yaml", "app.env", "app.ini", "secret.json", "note.txt", "noted.yaml"} {
+		t.Run(name, func(t *testing.T) {
+			content := fixture(t, "encrypted", name)
+			a, err := Disguise(name, content, keys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := Disguise(name, content, keys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bytes.Equal(a, b) || bytes.Equal(a, content) || bytes.Contains(a, []byte("horse")) || stillEncrypted.Match(a) {
+				t.Errorf("it became\n%s", a)
+			}
+		})
+	}
+	t.Run("names stay", func(t *testing.T) {
+		got, err := Disguise("age.yaml", fixture(t, "encrypted", "age.yaml"), keys)
+		for _, want := range []string{"apiVersion: v1\n", "kind: Secret\n", "    name: database", "    namespace: shop\n"} {
+			if err != nil || !bytes.Contains(got, []byte(want)) {
+				t.Errorf("%v: no %q in\n%s", err, want, got)
+			}
+		}
+	})
+	t.Run("a changed file is refused as ever", func(t *testing.T) {
+		changed := bytes.Replace(fixture(t, "encrypted", "regex.yaml"), []byte("namespace: shop"), []byte("namespace: else"), 1)
+		if _, err := Disguise("regex.yaml", changed, keys); err == nil {
+			t.Error("it was opened")
+		}
+	})
+}
+
 func FuzzDecrypt(f *testing.F) {
 	for _, name := range encryptedFiles(f) {
 		f.Add(name, fixture(f, "encrypted", name))

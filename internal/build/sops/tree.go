@@ -159,7 +159,7 @@ func (o *opener) leaf(v any, path []string, notes [][]string) (any, error) {
 	if _, ok := v.(note); !ok && (encrypted || !o.macOnly) {
 		_, _ = o.sum.Write([]byte(summed(v))) // hashes do not fail
 	}
-	if encrypted && o.disguise && !naming(path) {
+	if encrypted && o.disguise && v != "" && !naming(path) { // sops leaves empty values as they are
 		if isNote {
 			return n, nil
 		}
