@@ -89,7 +89,7 @@ func explanation(x status.Explanation, namespace string) string {
 				fmt.Fprintf(&b, "  %s", color.CyanString(c.Err.Error()))
 			case c.Err != nil:
 				fmt.Fprintf(&b, "  %s", color.RedString(c.Err.Error()))
-			case c.Reason != "" && (c.Action == deploy.ActionSkip || c.Action == deploy.ActionRecreate):
+			case c.Reason != "":
 				fmt.Fprintf(&b, "  %s", c.Reason)
 			}
 			b.WriteString("\n")

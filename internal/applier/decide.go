@@ -124,7 +124,7 @@ func drifted(before entry, now seen) (deploy.Action, string) {
 	case now.uid != before.uid:
 		return deploy.ActionApply, reasonReplaced
 	case now.owned != before.owned:
-		return deploy.ActionApply, reasonDrifted
+		return deploy.ActionApply, driftedBy(now.by)
 	}
 	return deploy.ActionApply, ""
 }

@@ -173,7 +173,7 @@ func TestOwnership(t *testing.T) {
 		w.text = w.configMap("a", "2") + w.configMap("b", "2")
 		for range 2 {
 			_, err := w.run(t.Context(), false)
-			wantFailure(t, err, deploy.ReasonApplyFailed, true, "/a: it belongs to inventory", "kustomization.apps.web")
+			wantFailure(t, err, deploy.ReasonApplyFailed, true, "/a: it belongs to kustomization/apps/web (inventory")
 		}
 		wantEqual(t, "values", w.value("a")+w.value("b"), "12")
 	})

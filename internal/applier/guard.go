@@ -98,9 +98,9 @@ func memory(u *unstructured.Unstructured, i info) bool {
 
 // owner says in words whose object this is.
 func owner(u *unstructured.Unstructured) string {
-	s := fmt.Sprintf("inventory %q", u.GetAnnotations()[inventory.OwningInventoryKey])
+	of := fmt.Sprintf("inventory %q", u.GetAnnotations()[inventory.OwningInventoryKey])
 	if t := u.GetLabels()[deploy.LabelTarget]; t != "" {
-		s += fmt.Sprintf(" (target %s)", t)
+		return deploy.LabelledTarget(t) + " (" + of + ")"
 	}
-	return s
+	return of
 }

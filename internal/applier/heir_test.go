@@ -53,7 +53,7 @@ func TestObjectThatMovesToAnotherTarget(t *testing.T) {
 			both := w.configMap("x", "2") + w.configMap("b", "1")
 			w.as("second", both)
 			_, err := w.run(t.Context(), false)
-			wantFailure(t, err, deploy.ReasonApplyFailed, true, "/x: it belongs to inventory")
+			wantFailure(t, err, deploy.ReasonApplyFailed, true, "/x: it belongs to ")
 			w.restart() // who waits for what is remembered
 			if err := c.leave(w); err != nil {
 				t.Fatal(err)

@@ -32,13 +32,16 @@ type seen struct {
 	byHand bool
 	// stray: it does not bear our inventory's name.
 	stray bool
-	err   error
+	// by names those who changed it, as far as that is known.
+	by  []string
+	err error
 }
 
 // view is how objects are looked at.
 type view struct {
 	target deploy.Name
 	render *rendered
+	known  entries
 	// version is the resourceVersion to ask for: "0" takes what the server has at hand, which costs it little and may be some milliseconds old.
 	version string
 }
@@ -128,10 +131,14 @@ func (e *site) observeKind(ctx context.Context, v view, g kindNamespace, members
 
 func (v view) seen(id object.ObjMetadata, m *metav1.PartialObjectMetadata) seen {
 	u, ignored := v.render.byID[id], v.render.ignored[id]
-	return seen{
+	s := seen{
 		found: true, uid: m.UID, owned: ownedHash(m.ManagedFields, u, ignored), mode: modeOf(m), byHand: setByHand(m.ManagedFields, u, ignored),
 		stray: m.Annotations[inventory.OwningInventoryKey] != u.GetAnnotations()[inventory.OwningInventoryKey],
 	}
+	if s.owned != v.known[id].owned {
+		s.by = meddlers(m.ManagedFields, u.Object)
+	}
+	return s
 }
 
 func (e *site) metadata(ctx context.Context, id object.ObjMetadata) (*metav1.PartialObjectMetadata, error) {

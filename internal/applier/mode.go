@@ -32,20 +32,8 @@ type metadataOf interface {
 	GetLabels() map[string]string
 }
 
-// mark is the value of the mark of that name, and the key that it stands under; both empty where there is none. Ours goes before Flux's, an annotation before a label.
-func mark(o metadataOf, name string) (key, value string) {
-	annotations, labels := o.GetAnnotations(), o.GetLabels()
-	for _, p := range prefixes {
-		for _, from := range []map[string]string{annotations, labels} {
-			if v, ok := from[p+name]; ok {
-				return p + name, v
-			}
-		}
-	}
-	return "", ""
-}
-
-// says reports whether any mark of that name, under either prefix, has the value; case does not matter. The key is the first that does.
+// says reports whether any mark of that name, under either prefix, has the value; case does not matter. The key is the first that does: ours goes before Flux's, an
+// annotation before a label.
 func says(o metadataOf, name, value string) (key string, ok bool) {
 	annotations, labels := o.GetAnnotations(), o.GetLabels()
 	for _, p := range prefixes {

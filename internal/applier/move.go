@@ -20,7 +20,7 @@ func (e *Engine) Move(ctx context.Context, from, to deploy.Target) (stayed bool,
 	}
 	same, err := e.sameCluster(ctx, from, to)
 	if err != nil || !same {
-		return false, nil // of the old cluster the deletion speaks
+		return false, nil //nolint:nilerr // of the old cluster the deletion speaks
 	}
 	if err := e.store.rename(ctx, was, is); err != nil {
 		return false, failure(ctx, deploy.ReasonPruneFailed, err)

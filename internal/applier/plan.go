@@ -99,7 +99,7 @@ func (e *Engine) Plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) 
 	if blocked := emptyGuard(w, n.render, gone, known); blocked != nil {
 		return nil, blocked
 	}
-	v := view{target: w.Target.Name, render: n.render, version: "0"}
+	v := view{target: w.Target.Name, render: n.render, known: known, version: "0"}
 	if w.Full {
 		v.version = ""
 	}

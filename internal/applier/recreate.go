@@ -33,7 +33,9 @@ func immutable(err error) []string {
 	var fields []string
 	for _, c := range s.Status().Details.Causes {
 		text := strings.ToLower(c.Message)
-		for _, sign := range []string{"immutable", "updates to statefulset spec for fields other than", "may not change once set", "may not be changed", "cannot be changed"} {
+		for _, sign := range []string{
+			"immutable", "updates to statefulset spec for fields other than", "may not change fields other than", "may not change once set", "may not be changed", "cannot be changed",
+		} {
 			if strings.Contains(text, sign) && c.Field != "metadata.uid" && !slices.Contains(fields, c.Field) {
 				fields = append(fields, c.Field)
 			}

@@ -21,6 +21,15 @@ func (n Name) LabelValue() string {
 	return strings.TrimRight(s[:maxLabelValue-len(tail)], "-._") + tail
 }
 
+// LabelledTarget is a value of LabelTarget as people write targets, kind/namespace/name. One that was too long stays as it is.
+func LabelledTarget(value string) string {
+	parts := strings.Split(value, ".") // none of the three has dots
+	if len(parts) != 3 || len(value) == maxLabelValue {
+		return value
+	}
+	return strings.Join(parts, "/")
+}
+
 // HashOf is a short, stable digest of a value's JSON: 32 hex digits. The value must be marshalable.
 func HashOf(v any) string {
 	b, err := json.Marshal(v)

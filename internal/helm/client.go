@@ -206,7 +206,7 @@ func (c *client) refuseForeign(i *resource.Info) error {
 // foreign says whose a live object is, where that is another release or target.
 func (c *client) foreign(m metav1.Object, called string) error {
 	if t := m.GetLabels()[deploy.LabelTarget]; t != "" && t != c.target {
-		return fmt.Errorf("%s exists and belongs to %s: remove it there or take it out of the chart", called, t)
+		return fmt.Errorf("%s exists and belongs to %s: remove it there or take it out of the chart", called, deploy.LabelledTarget(t))
 	}
 	a := m.GetAnnotations()
 	name, ns := a[annotationRelease], a[annotationReleaseNamespace]

@@ -63,7 +63,7 @@ func decide(o observation, want wanted, now time.Time) (decision, error) {
 		return decision{do: doInstall, replace: true, why: "it was uninstalled"}, nil
 	}
 	if last.target != "" && last.target != want.target {
-		return decision{}, fmt.Errorf("it belongs to %s: remove it there or choose another releaseName", last.target)
+		return decision{}, fmt.Errorf("it belongs to %s: remove it there or choose another releaseName", deploy.LabelledTarget(last.target))
 	}
 	if err := last.locked(now, want.lock); err != nil {
 		return decision{}, err

@@ -36,7 +36,7 @@ func TestDecide(t *testing.T) {
 			decision{do: doUpgrade, why: "another Helm client changed it"}, ""},
 		{"upgrades when another client rolled back and copied our labels", observation{rev(1, release.StatusSuperseded), foreign(rev(2, release.StatusDeployed))},
 			decision{do: doUpgrade, why: "another Helm client changed it"}, ""},
-		{"refuses a release of another target", observation{with(rev(1, release.StatusDeployed), func(r *revision) { r.target = them })}, decision{}, "belongs to " + them},
+		{"refuses a release of another target", observation{with(rev(1, release.StatusDeployed), func(r *revision) { r.target = them })}, decision{}, "belongs to " + deploy.LabelledTarget(them)},
 		{"installs over another target's uninstalled release", observation{with(rev(1, release.StatusUninstalled), func(r *revision) { r.target = them })},
 			decision{do: doInstall, replace: true, why: "it was uninstalled"}, ""},
 		{"installs again what never came to be", observation{rev(1, release.StatusFailed)}, decision{do: doInstall, replace: true, why: "revision 1 is failed"}, ""},

@@ -192,7 +192,7 @@ func TestNamespaces(t *testing.T) {
 		other := e.target("")
 		other.Name.Name = "other"
 		_, err := e.run(t.Context(), other, r, false)
-		if err == nil || !strings.Contains(err.Error(), "belongs to "+e.target("").Name.LabelValue()) {
+		if err == nil || !strings.Contains(err.Error(), "belongs to "+e.target("").Name.String()) {
 			t.Errorf("two targets, one release: %v", err)
 		}
 		e.must(e.engine.Delete(t.Context(), other, nil))

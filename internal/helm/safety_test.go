@@ -95,7 +95,7 @@ func TestTwoTargetsInstallOneReleaseAtOnce(t *testing.T) {
 	_, err = e.engine.Apply(t.Context(), w, p, nil)
 	wantFailure(t, err, deploy.ReasonInstallFailed, "another target or Helm client is installing it")
 	_, err = e.run(t.Context(), second, r, false)
-	if err == nil || !strings.Contains(err.Error(), "belongs to "+first.Name.LabelValue()) {
+	if err == nil || !strings.Contains(err.Error(), "belongs to "+first.Name.String()) {
 		t.Errorf("error %v", err)
 	}
 	wantEqual(t, "history", e.history(e.ns, "web"), "1:deployed")

@@ -99,7 +99,7 @@ func (r revision) belongs(target string) error {
 	if r.target == "" || r.target == target {
 		return nil
 	}
-	return fmt.Errorf("it belongs to %s", r.target)
+	return fmt.Errorf("it belongs to %s", deploy.LabelledTarget(r.target))
 }
 
 // look reads the objects and judges them. One that cannot be read says so itself.

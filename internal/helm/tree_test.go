@@ -76,7 +76,7 @@ func TestObjects(t *testing.T) {
 	t.Run("of a release of another target are not shown as this one's", func(t *testing.T) {
 		other := e.target("")
 		other.Name.Name = "other"
-		if _, err := e.engine.Objects(t.Context(), other); err == nil || !strings.Contains(err.Error(), "it belongs to "+target.Name.LabelValue()) {
+		if _, err := e.engine.Objects(t.Context(), other); err == nil || !strings.Contains(err.Error(), "it belongs to "+target.Name.String()) {
 			t.Errorf("error %v", err)
 		}
 	})
