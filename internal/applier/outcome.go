@@ -42,7 +42,7 @@ func (e *Engine) Apply(ctx context.Context, w deploy.Work, p *deploy.Plan, progr
 	e.setSettled(w, err == nil && len(r.recalled) == 0)
 	changes := r.changes(p.Changes)
 	e.setRefused(w, n, changes, err)
-	return changes, err
+	return changes, e.missingAccount(ctx, w.Target, err, changes...)
 }
 
 // changes are the planned ones with how they went.

@@ -61,6 +61,11 @@ type verdict struct {
 
 // Plan compares what the target renders with what the inventory remembers, and where work.Full is set with the cluster. An unchanged target costs no request.
 func (e *Engine) Plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) {
+	p, err := e.plan(ctx, w)
+	return p, e.missingAccount(ctx, w.Target, err)
+}
+
+func (e *Engine) plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) {
 	spec := w.Target.Kustomization
 	if spec == nil {
 		return nil, &deploy.Failure{Reason: deploy.ReasonPlanFailed, Err: fmt.Errorf("%s is not a kustomization", w.Target.Name)}

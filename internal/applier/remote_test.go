@@ -18,6 +18,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
@@ -302,15 +303,7 @@ func TestAccountThatMayNotDelete(t *testing.T) {
 	w := newWorld(t)
 	w.target.Name.Namespace = w.ns
 	w.spec(func(s *deploy.KustomizationSpec) { s.ServiceAccountName = "deployer" })
-	roles := w.kube.Kubernetes.RbacV1().Roles(w.ns)
-	role := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: "deployer"}, Rules: []rbacv1.PolicyRule{{
-		APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get", "list", "watch", "create", "update", "patch"},
-	}}}
-	must(roles.Create(t.Context(), role, metav1.CreateOptions{}))(t)
-	must(w.kube.Kubernetes.RbacV1().RoleBindings(w.ns).Create(t.Context(), &rbacv1.RoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: "deployer"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "deployer"},
-		Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: w.ns, Name: "deployer"}},
-	}, metav1.CreateOptions{}))(t)
+	grant(t, w, "deployer", "get", "list", "watch", "create", "update", "patch")
 	w.pooled()
 	w.text = w.configMap("a", "1") + w.configMap("old", "1")
 	testAwait(t, func() error { // the authorizer learns of the role a moment later
@@ -344,6 +337,8 @@ func TestAccountThatMayNotDelete(t *testing.T) {
 		wantEqual(t, "lines of the inventory", strings.Count(w.inventory(), "\n"), 2)
 	})
 	w.step(t, "and it is gone when the role allows it", func(t *testing.T) {
+		roles := w.kube.Kubernetes.RbacV1().Roles(w.ns)
+		role := must(roles.Get(t.Context(), "deployer", metav1.GetOptions{}))(t)
 		role.Rules[0].Verbs = append(role.Rules[0].Verbs, "delete")
 		must(roles.Update(t.Context(), role, metav1.UpdateOptions{}))(t)
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -359,4 +354,48 @@ func TestAccountThatMayNotDelete(t *testing.T) {
 
 func secretOf(name string, kubeconfig []byte) *corev1.Secret {
 	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string][]byte{"value": kubeconfig}}
+}
+
+// TestAccountWithoutRights has accounts that are not there, and that may write but not read.
+func TestAccountWithoutRights(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.target.Name.Namespace = w.ns
+	w.spec(func(s *deploy.KustomizationSpec) { s.ServiceAccountName = "writer" })
+	w.pooled()
+	w.text = w.configMap("a", "1")
+	w.step(t, "an account that is not there is said to be missing", func(t *testing.T) {
+		_, err := w.run(t.Context(), false)
+		wantFailure(t, err, deploy.ReasonApplyFailed, false, "there is no service account writer in namespace "+w.ns, "cannot patch resource")
+	})
+	must(w.kube.Kubernetes.CoreV1().ServiceAccounts(w.ns).Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "writer"}}, metav1.CreateOptions{}))(t)
+	w.step(t, "one without rights is named with what it may not do", func(t *testing.T) {
+		_, err := w.run(t.Context(), false)
+		wantFailure(t, err, deploy.ReasonApplyFailed, false, `"system:serviceaccount:`+w.ns+`:writer" cannot patch resource "configmaps"`)
+		if strings.Contains(err.Error(), "there is no service account") {
+			t.Error(err)
+		}
+	})
+	grant(t, w, "writer", "create", "patch")
+	w.step(t, "one that may write but not read is told so where something has to be read", func(t *testing.T) {
+		testAwait(t, func() error {
+			_, err := w.run(t.Context(), false)
+			return err
+		})
+		must(w.kube.Kubernetes.CoreV1().ConfigMaps(w.ns).Patch(t.Context(), "a", types.MergePatchType, []byte(`{"data":{"v":"edited"}}`), metav1.PatchOptions{}))(t)
+		w.text = w.configMap("a", "2")
+		_, err := w.run(t.Context(), false)
+		wantFailure(t, err, deploy.ReasonApplyFailed, false, `writer" cannot get resource "configmaps"`)
+	})
+}
+
+// grant gives an account verbs on ConfigMaps.
+func grant(t *testing.T, w *world, account string, verbs ...string) {
+	t.Helper()
+	role := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: account}, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: verbs}}}
+	must(w.kube.Kubernetes.RbacV1().Roles(w.ns).Create(t.Context(), role, metav1.CreateOptions{}))(t)
+	must(w.kube.Kubernetes.RbacV1().RoleBindings(w.ns).Create(t.Context(), &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: account}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: account},
+		Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: w.ns, Name: account}},
+	}, metav1.CreateOptions{}))(t)
 }
