@@ -17,18 +17,40 @@ func (e *entry) checkHelmRelease(h *deploy.HelmReleaseSpec) {
 		e.bad("maxHistory", "%d is negative: want the number of revisions to keep, 0 for all", *h.MaxHistory)
 	}
 	e.checkReadyExprs(h.DependsOn)
-	policies := []string{string(deploy.CRDsSkip), string(deploy.CRDsCreate), string(deploy.CRDsCreateReplace)}
-	if i := h.Install; i != nil {
-		e.checkDuration("install.timeout", i.Timeout)
-		e.oneOf("install.crds", string(i.CRDs), policies...)
+	e.checkValuesFrom(h.ValuesFrom)
+	e.checkOperations(h)
+	e.checkRendering(h)
+	e.checkHealthCheckExprs(h.HealthCheckExprs)
+	e.checkServiceAccount(h.ServiceAccountName)
+	if c := h.KubeConfig; c != nil {
+		e.checkKubeConfig(c)
 	}
-	if u := h.Upgrade; u != nil {
-		e.checkDuration("upgrade.timeout", u.Timeout)
-		e.oneOf("upgrade.crds", string(u.CRDs), policies...)
+}
+
+// checkRendering checks what is made of the chart's objects, and what is held against them afterwards.
+func (e *entry) checkRendering(h *deploy.HelmReleaseSpec) {
+	for i, r := range h.PostRenderers {
+		e.checkPostRenderer(item("postRenderers", i), r)
 	}
-	if u := h.Uninstall; u != nil {
-		e.checkDuration("uninstall.timeout", u.Timeout)
+	if m := h.CommonMetadata; m != nil {
+		e.checkCommonMetadata(m)
 	}
+	if d := h.DriftDetection; d != nil {
+		e.oneOf("driftDetection.mode", string(d.Mode), string(deploy.DriftEnabled), string(deploy.DriftWarn), string(deploy.DriftDisabled))
+		e.checkIgnoreRules("driftDetection.ignore", d.Ignore)
+	}
+}
+
+func (e *entry) checkPostRenderer(path string, r deploy.PostRenderer) {
+	k, at := r.Kustomize, path+".kustomize"
+	if k == nil {
+		return // said while it was read
+	}
+	if len(k.Patches) == 0 && len(k.Images) == 0 && !e.brokenBelow(at) {
+		e.bad(at, "changes nothing: give patches or images, or drop it")
+	}
+	e.checkPatches(at+".patches", k.Patches)
+	e.checkImages(at+".images", k.Images)
 }
 
 func (e *entry) checkReleaseName(name string) {

@@ -15,6 +15,12 @@ var identity = []string{"/apiVersion", "/kind", "/metadata/name", "/metadata/nam
 // badEscape is a tilde of a JSON pointer that is not followed by 0 or 1.
 var badEscape = regexp.MustCompile(`~([^01]|$)`)
 
+func (e *entry) checkIgnoreRules(path string, rules []deploy.IgnoreRule) {
+	for i, rule := range rules {
+		e.checkIgnoreRule(item(path, i), rule)
+	}
+}
+
 func (e *entry) checkIgnoreRule(path string, rule deploy.IgnoreRule) {
 	const field = ".paths"
 	if len(rule.Paths) == 0 {

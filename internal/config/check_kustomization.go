@@ -27,9 +27,7 @@ func (e *entry) checkKustomization(k *deploy.KustomizationSpec) {
 	e.checkHealthChecks(k.HealthChecks)
 	e.checkHealthCheckExprs(k.HealthCheckExprs)
 	e.checkReadyExprs(k.DependsOn)
-	for i, rule := range k.Ignore {
-		e.checkIgnoreRule(item("ignore", i), rule)
-	}
+	e.checkIgnoreRules("ignore", k.Ignore)
 	e.checkServiceAccount(k.ServiceAccountName)
 	if c := k.KubeConfig; c != nil {
 		e.checkKubeConfig(c)
@@ -46,12 +44,8 @@ func (e *entry) checkBuild(k *deploy.KustomizationSpec) {
 		e.checkCommonMetadata(m)
 	}
 	e.checkComponents(k.Path, k.Components)
-	for i, p := range k.Patches {
-		e.checkPatch(item("patches", i), p)
-	}
-	for i, img := range k.Images {
-		e.checkImage(item("images", i), img)
-	}
+	e.checkPatches("patches", k.Patches)
+	e.checkImages("images", k.Images)
 	if p := k.PostBuild; p != nil {
 		e.checkPostBuild(p)
 	}
@@ -132,6 +126,12 @@ func (e *entry) checkCommonMetadata(m *deploy.CommonMetadata) {
 		if len(validation.IsQualifiedName(strings.ToLower(k))) > 0 {
 			e.bad("commonMetadata.annotations."+k, "the key is not an annotation's: want [prefix/]name, the name at most 63 letters, digits, - _ and .")
 		}
+	}
+}
+
+func (e *entry) checkImages(path string, images []deploy.Image) {
+	for i, img := range images {
+		e.checkImage(item(path, i), img)
 	}
 }
 

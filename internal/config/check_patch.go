@@ -27,6 +27,12 @@ func (e *entry) checkTarget(path string, t *deploy.Selector) {
 	e.checkSelector(path+".annotationSelector", t.AnnotationSelector)
 }
 
+func (e *entry) checkPatches(path string, patches []deploy.Patch) {
+	for i, p := range patches {
+		e.checkPatch(item(path, i), p)
+	}
+}
+
 // checkPatch parses a patch as far as kustomize needs it to know what it is for.
 func (e *entry) checkPatch(path string, p deploy.Patch) {
 	e.checkTarget(path+".target", p.Target)

@@ -35,31 +35,36 @@ func (e *entry) checkPostBuild(p *deploy.PostBuild) {
 }
 
 func (e *entry) checkSubstituteFrom(path string, from deploy.SubstituteFrom) {
+	e.checkHolder(path, "the variables", from.Kind, from.Name, from.File)
+}
+
+// checkHolder wants either kind and name of an object, or a file; what says what is in it.
+func (e *entry) checkHolder(path, what, kind, name, file string) {
 	const want = "want kind and name of a ConfigMap or Secret, or file"
-	e.oneOf(path+".kind", from.Kind, "ConfigMap", "Secret")
-	e.checkFileInFull(path+".file", from.File)
-	if from.Kind == "" {
+	e.oneOf(path+".kind", kind, "ConfigMap", "Secret")
+	e.checkFileInFull(path+".file", file)
+	if kind == "" {
 		e.emptyIfWritten(path+".kind", "want ConfigMap or Secret")
 	}
 	switch {
-	case from.Name == "":
+	case name == "":
 		e.emptyIfWritten(path+".name", "want the name of a ConfigMap or Secret in the entry's namespace")
-	case len(validation.IsDNS1123Subdomain(from.Name)) > 0:
-		e.bad(path+".name", "%q is not the name of a ConfigMap or Secret", from.Name)
+	case len(validation.IsDNS1123Subdomain(name)) > 0:
+		e.bad(path+".name", "%q is not the name of a ConfigMap or Secret", name)
 	}
-	switch object := from.Kind != "" || from.Name != ""; {
+	switch object := kind != "" || name != ""; {
 	case e.brokenBelow(path):
-	case object && from.File != "":
+	case object && file != "":
 		e.bad(path, "names an object and a file: %s", want)
-	case !object && from.File == "":
+	case !object && file == "":
 		if e.anyWritten(path, "kind", "name", "file") {
 			return // said above: it is empty
 		}
-		e.bad(path, "does not say where the variables come from: %s", want)
-	case object && from.Kind == "" && !e.anyWritten(path, "kind"):
-		e.bad(path, "does not say what %s is: want kind: ConfigMap or kind: Secret", from.Name)
-	case object && from.Name == "" && !e.anyWritten(path, "name"):
-		e.bad(path, "does not say which %s it is: want name", from.Kind)
+		e.bad(path, "does not say where %s come from: %s", what, want)
+	case object && kind == "" && !e.anyWritten(path, "kind"):
+		e.bad(path, "does not say what %s is: want kind: ConfigMap or kind: Secret", name)
+	case object && name == "" && !e.anyWritten(path, "name"):
+		e.bad(path, "does not say which %s it is: want name", kind)
 	}
 }
 

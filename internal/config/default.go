@@ -16,6 +16,7 @@ const (
 	defaultPollTimeout   = time.Minute
 	defaultTag           = "latest"
 	defaultMaxHistory    = 5
+	defaultValuesKey     = "values.yaml"
 )
 
 // fillDefaults completes the spec, all but its references.
@@ -84,33 +85,65 @@ func fillHelmRelease(h *deploy.HelmReleaseSpec, name deploy.Name) {
 		n := defaultMaxHistory
 		h.MaxHistory = &n
 	}
-	if h.Install == nil {
-		h.Install = &deploy.Install{}
+	fillValuesFrom(h.ValuesFrom)
+	fillOperations(h)
+	for _, section := range []**metav1.Duration{&h.Install.Timeout, &h.Upgrade.Timeout, &h.Rollback.Timeout, &h.Uninstall.Timeout, &h.Test.Timeout} {
+		fillDuration(section, h.Timeout.Duration)
 	}
-	if h.Upgrade == nil {
-		h.Upgrade = &deploy.Upgrade{}
-	}
-	if h.Uninstall == nil {
-		h.Uninstall = &deploy.Uninstall{}
-	}
-	if h.Rollback == nil {
-		h.Rollback = &deploy.Rollback{}
-	}
-	if h.Test == nil {
-		h.Test = &deploy.Test{}
-	}
-	if h.DriftDetection == nil {
-		h.DriftDetection = &deploy.DriftDetection{}
-	}
-	fillDuration(&h.Install.Timeout, h.Timeout.Duration)
-	fillDuration(&h.Rollback.Timeout, h.Timeout.Duration)
-	fillDuration(&h.Test.Timeout, h.Timeout.Duration)
 	fill(&h.DriftDetection.Mode, deploy.DriftDisabled)
-	fill(&h.Uninstall.DeletionPropagation, deploy.PropagationBackground)
-	fillDuration(&h.Upgrade.Timeout, h.Timeout.Duration)
-	fillDuration(&h.Uninstall.Timeout, h.Timeout.Duration)
+}
+
+// fillValuesFrom names the key of objects; a file has none.
+func fillValuesFrom(from []deploy.ValuesFrom) {
+	for i := range from {
+		if from[i].File == "" {
+			fill(&from[i].ValuesKey, defaultValuesKey)
+		}
+	}
+}
+
+// fillOperations completes the sections of a release, all but their timeouts. What follows a failure stays unsaid where nothing was said about it.
+func fillOperations(h *deploy.HelmReleaseSpec) {
+	fillSection(&h.Install)
+	fillSection(&h.Upgrade)
+	fillSection(&h.Rollback)
+	fillSection(&h.Uninstall)
+	fillSection(&h.Test)
+	fillSection(&h.DriftDetection)
 	fill(&h.Install.CRDs, deploy.CRDsCreate)
 	fill(&h.Upgrade.CRDs, deploy.CRDsSkip)
+	fill(&h.Uninstall.DeletionPropagation, deploy.PropagationBackground)
+	fillBool(&h.Install.Replace, true)
+	fillStrategy(h.Install.Strategy, h.RetryInterval)
+	fillStrategy(h.Upgrade.Strategy, h.RetryInterval)
+	if r := h.Install.Remediation; r != nil {
+		fillBool(&r.IgnoreTestFailures, h.Test.IgnoreFailures)
+		fillBool(&r.RemediateLastFailure, false)
+	}
+	if r := h.Upgrade.Remediation; r != nil {
+		fill(&r.Strategy, deploy.RemediateRollback)
+		fillBool(&r.IgnoreTestFailures, h.Test.IgnoreFailures)
+		fillBool(&r.RemediateLastFailure, r.Retries > 0)
+	}
+}
+
+func fillStrategy(s *deploy.Strategy, retryInterval *metav1.Duration) {
+	if s != nil && s.Name == deploy.StrategyRetry {
+		fillDuration(&s.RetryInterval, retryInterval.Duration)
+	}
+}
+
+// fillSection makes a section that was not written an empty one.
+func fillSection[T any](s **T) {
+	if *s == nil {
+		*s = new(T)
+	}
+}
+
+func fillBool(v **bool, fallback bool) {
+	if *v == nil {
+		*v = &fallback
+	}
 }
 
 // asSource is the entry as the poller takes it.

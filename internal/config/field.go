@@ -30,6 +30,24 @@ func fieldsOf(t reflect.Type) []structField {
 
 // elsewhere are keys of Flux's kinds that are not read here, by the type that would have them, and what to write instead.
 var elsewhere = map[reflect.Type]map[string]string{
+	reflect.TypeFor[helmReleaseEntry](): {
+		"chart":            "charts come from sources only: define one that holds the chart, with layerSelector.operation copy, and name it in chartRef",
+		"persistentClient": "clients are always kept and shared: drop it",
+		"waitStrategy":     "there is one way to wait: drop it; healthCheckExprs say of a kind when it is healthy",
+	},
+	reflect.TypeFor[deploy.Install](): {
+		"skipCRDs": "is written crds: Skip",
+	},
+	reflect.TypeFor[deploy.InstallRemediation](): {
+		"strategy": "a failed installation can only be uninstalled: drop it",
+	},
+	reflect.TypeFor[deploy.ValuesFrom](): {
+		"namespace": "values are read from the entry's own namespace only: drop it",
+	},
+	reflect.TypeFor[deploy.KustomizeRenderer](): {
+		"patchesStrategicMerge": "is written patches, each item as {patch: …}",
+		"patchesJson6902":       "is written patches, each item as {patch: …, target: …}",
+	},
 	reflect.TypeFor[deploy.KubeConfig](): {
 		"configMapRef": "logging in to a cluster by the cloud is not read: name a Secret (secretRef) or a file with a kubeconfig",
 	},

@@ -113,7 +113,7 @@ func TestExampleIsLoadedWithDefaults(t *testing.T) {
 	}
 	app := deploy.Name{Kind: deploy.KindKustomization, Namespace: "towline-system", Name: "podinfo"}
 	ten, five, one := metav1.Duration{Duration: 10 * time.Minute}, metav1.Duration{Duration: 5 * time.Minute}, metav1.Duration{Duration: time.Minute}
-	history := 5
+	history, yes := 5, true
 	want := &Config{
 		Namespace: "towline-system",
 		Sources: []deploy.Source{
@@ -135,10 +135,11 @@ func TestExampleIsLoadedWithDefaults(t *testing.T) {
 					ChartRef: deploy.SourceRef{Kind: deploy.KindSource, Name: "podinfo-chart", Namespace: "towline-system"},
 					Interval: &ten, RetryInterval: &ten, Timeout: &five,
 					ReleaseName: "podinfo-podinfo", TargetNamespace: "podinfo", StorageNamespace: "towline-system", MaxHistory: &history,
-					Values:    deploy.Values(`{"replicaCount":2}`),
-					Install:   &deploy.Install{Timeout: &five, CreateNamespace: true, CRDs: deploy.CRDsCreate},
-					Upgrade:   &deploy.Upgrade{Timeout: &five, CRDs: deploy.CRDsSkip},
-					Uninstall: &deploy.Uninstall{Timeout: &five},
+					Values:  deploy.Values(`{"replicaCount":2}`),
+					Install: &deploy.Install{Timeout: &five, CreateNamespace: true, CRDs: deploy.CRDsCreate, Replace: &yes},
+					Upgrade: &deploy.Upgrade{Timeout: &five, CRDs: deploy.CRDsSkip}, Rollback: &deploy.Rollback{Timeout: &five},
+					Uninstall: &deploy.Uninstall{Timeout: &five, DeletionPropagation: deploy.PropagationBackground},
+					Test:      &deploy.Test{Timeout: &five}, DriftDetection: &deploy.DriftDetection{Mode: deploy.DriftDisabled},
 					DependsOn: []deploy.DependsOn{{Kind: deploy.KindKustomization, Name: "podinfo", Namespace: "towline-system"}},
 				},
 			},

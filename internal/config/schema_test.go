@@ -103,6 +103,11 @@ func TestSchemaRefuses(t *testing.T) {
 		"variables of another kind":  `{"kustomizations": [{"name": "a", "sourceRef": "b", "postBuild": {"substituteFrom": [{"kind": "Pod", "name": "a"}]}}]}`,
 		"an unknown encryption":      `{"kustomizations": [{"name": "a", "sourceRef": "b", "decryption": {"provider": "age"}}]}`,
 		"a rule without expression":  `{"kustomizations": [{"name": "a", "sourceRef": "b", "healthCheckExprs": [{"apiVersion": "v1", "kind": "A"}]}]}`,
+		"an unknown remedy":          `{"helmReleases": [{"name": "a", "chartRef": "b", "upgrade": {"remediation": {"strategy": "undo"}}}]}`,
+		"a strategy without name":    `{"helmReleases": [{"name": "a", "chartRef": "b", "install": {"strategy": {"retryInterval": "1m"}}}]}`,
+		"an unknown mode of drift":   `{"helmReleases": [{"name": "a", "chartRef": "b", "driftDetection": {"mode": "on"}}]}`,
+		"values of another kind":     `{"helmReleases": [{"name": "a", "chartRef": "b", "valuesFrom": [{"kind": "Pod", "name": "a"}]}]}`,
+		"a renderer of another kind": `{"helmReleases": [{"name": "a", "chartRef": "b", "postRenderers": [{"exec": {}}]}]}`,
 		"values that are a list":     `{"helmReleases": [{"name": "a", "chartRef": "b", "values": []}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -252,6 +257,7 @@ var enums = map[string][]any{
 	"Verify.provider":         {deploy.VerifyCosign, deploy.VerifyNotation},
 	"Decryption.provider":     {deploy.DecryptionSOPS},
 	"SubstituteFrom.kind":     {"ConfigMap", "Secret"},
+	"ValuesFrom.kind":         {"ConfigMap", "Secret"},
 	"notify.type":             {deploy.SinkGeneric, deploy.SinkGenericHMAC, deploy.SinkShoutrrr},
 	"notify.eventSeverity":    {deploy.SeverityInfo, deploy.SeverityError},
 }
@@ -272,6 +278,14 @@ func specialSchema(t reflect.Type) *generator.Schema {
 		return &generator.Schema{Type: "string", Enum: []any{deploy.SubstituteWithVariables, deploy.SubstituteAlways}}
 	case reflect.TypeFor[deploy.CRDsPolicy]():
 		return &generator.Schema{Type: "string", Enum: []any{deploy.CRDsSkip, deploy.CRDsCreate, deploy.CRDsCreateReplace}}
+	case reflect.TypeFor[deploy.StrategyName]():
+		return &generator.Schema{Type: "string", Enum: []any{deploy.StrategyRemediate, deploy.StrategyRetry}}
+	case reflect.TypeFor[deploy.RemediationStrategy]():
+		return &generator.Schema{Type: "string", Enum: []any{deploy.RemediateRollback, deploy.RemediateUninstall}}
+	case reflect.TypeFor[deploy.DriftMode]():
+		return &generator.Schema{Type: "string", Enum: []any{deploy.DriftEnabled, deploy.DriftWarn, deploy.DriftDisabled}}
+	case reflect.TypeFor[deploy.DeletionPropagation]():
+		return &generator.Schema{Type: "string", Enum: []any{deploy.PropagationBackground, deploy.PropagationForeground, deploy.PropagationOrphan}}
 	case reflect.TypeFor[deploy.DeletionPolicy]():
 		return &generator.Schema{Type: "string", Enum: []any{deploy.DeletionMirrorPrune, deploy.DeletionDelete, deploy.DeletionWait, deploy.DeletionOrphan}}
 	}

@@ -90,6 +90,9 @@ func TestNothingIsLostInSilence(t *testing.T) {
 	h := deploy.Target{Name: deploy.Name{Kind: deploy.KindHelmRelease, Namespace: "apps", Name: "h"}, Source: source.Name, HelmRelease: &deploy.HelmReleaseSpec{}}
 	fill(reflect.ValueOf(h.HelmRelease).Elem())
 	h.HelmRelease.Values = deploy.Values(`{"a":1}`)
+	no := false // true would be the default, for what the rest says
+	h.HelmRelease.Install.Remediation.IgnoreTestFailures, h.HelmRelease.Upgrade.Remediation.IgnoreTestFailures = &no, &no
+	h.HelmRelease.Upgrade.Remediation.RemediateLastFailure = &no
 	h.DependsOn = []deploy.Name{{Kind: deploy.KindHelmRelease, Namespace: "apps", Name: "text"}}
 
 	docs, left, err := flux.Documents([]deploy.Source{source}, []deploy.Target{k, h})
@@ -133,7 +136,7 @@ func check(t *testing.T, said map[string]bool, entry string, f reflect.StructFie
 	}
 	if below, ok := v.(map[string]any); ok && typ.Kind() == reflect.Struct && !strings.HasPrefix(path, "dependsOn") && !strings.HasSuffix(path, "Ref") {
 		for sub := range typ.Fields() {
-			if path == "kubeConfig" && sub.Name == "SecretRef" || sub.Name == "Kind" && path == "postBuild.substituteFrom[0]" {
+			if path == "kubeConfig" && sub.Name == "SecretRef" || sub.Name == "Kind" && path == "postBuild.substituteFrom[0]" || sub.Name == "ValuesKey" && path == "valuesFrom[0]" {
 				continue // said otherwise where a file is given too
 			}
 			check(t, said, entry, sub, below, path)

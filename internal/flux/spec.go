@@ -10,12 +10,8 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-// Flux's defaults, where ours are the same and a field need not be written.
-const (
-	sourceTimeout  = time.Minute
-	releaseTimeout = 5 * time.Minute
-	maxHistory     = 5
-)
+// sourceTimeout is Flux's default and ours: it need not be written.
+const sourceTimeout = time.Minute
 
 // source is the spec as Flux takes it.
 func (w *writer) source(s deploy.Source) any {
@@ -143,57 +139,6 @@ func (w *writer) substituteFrom(from []deploy.SubstituteFrom) (out []deploy.Subs
 		out = append(out, f)
 	}
 	return out
-}
-
-// helmRelease is the spec as Flux takes it.
-func (w *writer) helmRelease(t deploy.Target) any {
-	spec := *t.HelmRelease
-	spec.ChartRef = w.reference(t.Source)
-	spec.DependsOn = w.dependencies(t)
-	if spec.RetryInterval != nil && spec.Interval != nil && *spec.RetryInterval == *spec.Interval {
-		spec.RetryInterval = nil
-	}
-	timeout := releaseTimeout
-	if spec.Timeout != nil {
-		timeout = spec.Timeout.Duration
-	}
-	unless(&spec.Timeout, releaseTimeout)
-	if spec.MaxHistory != nil && *spec.MaxHistory == maxHistory {
-		spec.MaxHistory = nil
-	}
-	w.names(t, &spec)
-	if spec.Install != nil {
-		o := *spec.Install
-		unless(&o.Timeout, timeout)
-		o.CRDs = other(o.CRDs, deploy.CRDsCreate)
-		spec.Install = &o
-	}
-	if spec.Upgrade != nil {
-		o := *spec.Upgrade
-		unless(&o.Timeout, timeout)
-		o.CRDs = other(o.CRDs, deploy.CRDsSkip)
-		spec.Upgrade = &o
-	}
-	if spec.Uninstall != nil {
-		o := *spec.Uninstall
-		unless(&o.Timeout, timeout)
-		spec.Uninstall = &o
-	}
-	return spec
-}
-
-// names leaves out those that Flux would choose by itself.
-func (w *writer) names(t deploy.Target, spec *deploy.HelmReleaseSpec) {
-	is := t.Release()
-	for _, field := range []*string{&spec.TargetNamespace, &spec.StorageNamespace} {
-		if *field == w.entry.Namespace {
-			*field = ""
-		}
-	}
-	spec.ReleaseName = ""
-	if (deploy.Target{Name: t.Name, HelmRelease: spec}).Release().Name != is.Name {
-		spec.ReleaseName = is.Name
-	}
 }
 
 // reference names a source as Flux does.
