@@ -131,6 +131,24 @@ func (r *fakeRunner) Reconcile(ctx context.Context, w deploy.Work, progress depl
 	return out
 }
 
+// Rollback logs and ends like Reconcile; from 0 it goes to 1.
+func (r *fakeRunner) Rollback(ctx context.Context, t deploy.Target, revision int, progress deploy.Progress) (int, error) {
+	a := &attempt{ctx: ctx, progress: progress, done: make(chan error)}
+	hold, _, err := r.begin(a, t.Name, fmt.Sprintf("rollback %s to %d", t.Name.Short("ns"), revision))
+	defer r.finish(t.Name)
+	if hold {
+		select {
+		case err = <-a.done:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	return max(revision, 1), nil
+}
+
 func (r *fakeRunner) Move(ctx context.Context, was, _ deploy.Target, progress deploy.Progress) deploy.Outcome {
 	return r.Delete(ctx, was, progress)
 }

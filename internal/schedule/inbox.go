@@ -14,7 +14,9 @@ type inbox struct {
 
 	mu    sync.Mutex // guards what follows
 	known map[deploy.Name]bool
-	mail  mail
+	// closed: nobody reads any more.
+	closed bool
+	mail   mail
 }
 
 // mail is one batch of news.
@@ -27,6 +29,7 @@ type mail struct {
 	forced    map[deploy.Name]force
 	progress  map[deploy.Name]stage
 	waiters   []chan<- []deploy.TargetState
+	orders    map[deploy.Name]*order
 }
 
 // stage is where a running attempt is.
@@ -50,6 +53,7 @@ func newMail() mail {
 		sources:   make(map[deploy.Name]deploy.SourceState),
 		forced:    make(map[deploy.Name]force),
 		progress:  make(map[deploy.Name]stage),
+		orders:    make(map[deploy.Name]*order),
 	}
 }
 

@@ -41,6 +41,9 @@ func (l *loop) read(m mail) {
 			l.touch(n)
 		}
 	}
+	for n, o := range m.orders {
+		l.order(n, o)
+	}
 	l.waiters = append(l.waiters, m.waiters...)
 }
 
@@ -105,6 +108,7 @@ func (l *loop) leave(t *target) {
 		l.drop(t.spec.Name)
 		return
 	}
+	t.refuse(errLeft)
 	t.gone, t.forced = true, 0
 	t.reset()
 }

@@ -65,7 +65,7 @@ func (s *state) superseded(t *target) bool {
 		return false
 	}
 	want, ok := s.want(t)
-	return t.gone || t.spec.Suspend || t.moved() || t.forced&forceChanged != 0 || !ok || want != j.version // !ok: the revision was taken back
+	return t.gone || t.spec.Suspend || t.moved() || t.forced&forceChanged != 0 || t.order != nil || !ok || want != j.version // !ok: the revision was taken back
 }
 
 // due says what to start for an idle target, or when time alone may change that.
@@ -79,6 +79,9 @@ func (s *state) due(now time.Time, t *target) (start, time.Time) {
 			return start{}, t.retryAt
 		}
 		return start{name: n, action: actionDelete}, time.Time{}
+	}
+	if t.order != nil {
+		return start{name: n, action: actionRollback}, time.Time{}
 	}
 	if full, ok := s.attemptDue(now, t); ok {
 		if t.moved() {
@@ -148,9 +151,15 @@ func (s *state) blocksDeletion(n deploy.Name) bool {
 	})
 }
 
-// admit keeps what fits the limits: first what was never attempted or waits longest, then in the order of the graph.
+// admit keeps what fits the limits: first what somebody waits for, then what was never attempted or waits longest, then in the order of the graph.
 func (s *state) admit(ready []start) []start {
 	slices.SortStableFunc(ready, func(a, b start) int {
+		if by, other := a.action == actionRollback, b.action == actionRollback; by != other {
+			if by {
+				return -1
+			}
+			return 1
+		}
 		return s.targets[a.name].last.Finished.Compare(s.targets[b.name].last.Finished)
 	})
 	room := map[deploy.Kind]int{deploy.KindKustomization: s.limits.Kustomizations, deploy.KindHelmRelease: s.limits.HelmReleases}

@@ -124,6 +124,11 @@ func (l *loop) cancel(n deploy.Name) {
 // drain ends the run: what may be cancelled is, what changes the cluster has until the grace period is over, and records that are behind get a last try.
 func (l *loop) drain(stop context.CancelFunc) {
 	l.state.stopping = true
+	l.inbox.close()
+	l.read(l.inbox.take())
+	for _, t := range l.state.targets {
+		t.refuse(errStopping)
+	}
 	grace := time.NewTimer(l.limits.Grace)
 	defer grace.Stop()
 	for l.running > 0 {

@@ -19,6 +19,8 @@ type Runner interface {
 	Delete(context.Context, deploy.Target, deploy.Progress) deploy.Outcome
 	// Move deletes what an earlier entry of a target made, unless it is where today's entry wants it.
 	Move(ctx context.Context, was, today deploy.Target, progress deploy.Progress) deploy.Outcome
+	// Rollback brings a target back to an earlier revision of its own, 0 being the last good one before the newest, and says to which.
+	Rollback(ctx context.Context, t deploy.Target, revision int, progress deploy.Progress) (to int, err error)
 }
 
 // Memory keeps records across restarts. Calls for different targets may overlap.
@@ -51,7 +53,7 @@ const (
 	defaultGrace          = 20 * time.Second
 )
 
-// Scheduler starts attempts for targets. Its methods may be called from any goroutine, before and while Run runs, and never block; Run and Settle do.
+// Scheduler starts attempts for targets. Its methods may be called from any goroutine, before and while Run runs, and never block; Run, Settle and Rollback do.
 type Scheduler struct {
 	runner Runner
 	memory Memory

@@ -60,6 +60,8 @@ type target struct {
 	full bool
 	// forced is why it starts now, and compares; 0: it does not.
 	forced force
+	// order is the rollback to begin with; nil: none.
+	order *order
 
 	// rec is what should be remembered, and hash its hash; stored is the hash of what is, empty for nothing.
 	rec    deploy.Record
@@ -117,6 +119,8 @@ const (
 	actionDelete  action = "delete"  // the target left the config
 	actionReplace action = "replace" // delete what the recorded spec made, because the new one would orphan it
 	actionSave    action = "save"    // the record only
+	// actionRollback goes back to an earlier revision, because somebody said so.
+	actionRollback action = "rollback"
 )
 
 // job is one run of a worker.
@@ -126,6 +130,7 @@ type job struct {
 	work   deploy.Work // run
 	target deploy.Target
 	today  deploy.Target // replace: the entry as it is
+	order  *order        // rollback
 	rec    deploy.Record
 	stored string
 

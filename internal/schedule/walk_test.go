@@ -99,6 +99,10 @@ func (r *walkRunner) Reconcile(ctx context.Context, w deploy.Work, progress depl
 	return out
 }
 
+func (*walkRunner) Rollback(context.Context, deploy.Target, int, deploy.Progress) (int, error) {
+	return 0, nil
+}
+
 func (r *walkRunner) Move(ctx context.Context, was, _ deploy.Target, progress deploy.Progress) deploy.Outcome {
 	return r.Delete(ctx, was, progress)
 }

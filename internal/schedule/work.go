@@ -22,6 +22,8 @@ type result struct {
 	rec    deploy.Record
 	stored string
 	err    error
+	// to is the revision that a rollback led to.
+	to int
 }
 
 // start begins a job on a worker of its own.
@@ -46,6 +48,9 @@ func (l *loop) start(now time.Time, st start) {
 		}
 		j.stage.phase = deploy.PhaseDeleting
 		t.ready, t.attempted, t.full = nil, nil, true // should it be wanted again, nobody knows how much is left
+	case actionRollback:
+		j.order, t.order = t.order, nil
+		j.stage = stage{deploy.PhaseApplying, "rolling back"} // news must not cut it short
 	case actionSave:
 		j.stage.phase = t.last.Phase
 	}
@@ -71,6 +76,8 @@ func (l *loop) do(ctx context.Context, j *job) result {
 		return l.attempt(ctx, j, progress)
 	case actionSave:
 		l.save(ctx, &r)
+	case actionRollback:
+		r.to, r.outcome.Err = l.runner.Rollback(ctx, j.target, j.order.revision, progress)
 	case actionReplace:
 		r.outcome = l.runner.Move(ctx, j.target, j.today, progress)
 	case actionDelete:
@@ -152,6 +159,8 @@ func (l *loop) finished(r result) {
 		l.replaced(now, t, r)
 	case actionDelete:
 		l.deleted(now, t, r)
+	case actionRollback:
+		l.rolledBack(t, r)
 	}
 	if t.gone && t.job == nil && !t.recorded() {
 		l.drop(t.spec.Name)
@@ -248,6 +257,6 @@ func (l *loop) deleted(now time.Time, t *target, r result) {
 		l.failed(now, t)
 	default:
 		// It may be back in the config by now: then it starts anew, without a record.
-		*t = target{spec: t.spec, rules: t.rules, gone: t.gone, forced: t.forced}
+		*t = target{spec: t.spec, rules: t.rules, gone: t.gone, forced: t.forced, order: t.order}
 	}
 }
