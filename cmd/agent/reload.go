@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -129,6 +130,18 @@ func (c controls) Reconcile(_ context.Context, name deploy.Name, withSource bool
 		return fmt.Errorf("%s: %w", name, errUnknown)
 	}
 	return nil
+}
+
+// Rollback brings a release back to an earlier revision.
+func (c controls) Rollback(ctx context.Context, name deploy.Name, revision int) (int, error) {
+	if err := canRollBack(name); err != nil {
+		return 0, err
+	}
+	to, err := c.agent.scheduler.Rollback(ctx, name, revision)
+	if errors.Is(err, schedule.ErrUnknown) {
+		return 0, errUnknown
+	}
+	return to, err
 }
 
 // asked holds the targets that somebody wants to run after the next poll of their source.

@@ -88,5 +88,11 @@ func limit(t deploy.Target) time.Duration {
 	if h.Uninstall != nil {
 		longer(h.Uninstall.Timeout)
 	}
+	if h.Rollback != nil {
+		longer(h.Rollback.Timeout)
+	}
+	if h.Test != nil {
+		longer(h.Test.Timeout)
+	}
 	return helmOperations*timeout + helmHeadroom
 }

@@ -99,6 +99,21 @@ func (c *Client) Reload(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, "/api/v1/reload", struct{}{}, nil)
 }
 
+// Rollback asks the agent to bring a target back to an earlier revision, 0 being the last good one before the newest, waits until that is done and returns which it was. Where the
+// context ends first, the agent goes on.
+func (c *Client) Rollback(ctx context.Context, n deploy.Name, revision int) (int, error) {
+	resp, err := c.do(ctx, http.MethodPost, "/api/v1/rollback", rollbackRequest{Name: n.String(), Revision: revision}) // without requestTimeout: a release takes minutes
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	var out RolledBack
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&out); err != nil {
+		return 0, fmt.Errorf("read the agent's answer from %s: %w", c.where, err)
+	}
+	return out.Revision, nil
+}
+
 // call makes one request and reads the answer into out, unless that is nil.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)

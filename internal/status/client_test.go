@@ -68,6 +68,20 @@ func TestClient(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+	t.Run("reads back where a rollback led", func(t *testing.T) {
+		controlled := httptest.NewServer(b.Handler(&controls{}))
+		defer controlled.Close()
+		to, err := client(t, controlled.URL).Rollback(ctx, release("web"), 3)
+		must(t, err)
+		equal(t, "revision", 3, to)
+	})
+	t.Run("a failed rollback is told in the agent's words", func(t *testing.T) {
+		bad := httptest.NewServer(b.Handler(&controls{err: errors.New("there is no revision 9")}))
+		defer bad.Close()
+		if _, err := client(t, bad.URL).Rollback(ctx, release("web"), 9); err == nil || err.Error() != "roll back helmrelease/apps/web: there is no revision 9" {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("a refused config is told in the agent's words", func(t *testing.T) {
 		bad := httptest.NewServer(b.Handler(&controls{err: errors.New("config.yaml:3: unknown key")}))
 		defer bad.Close()

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/towline/towline/internal/deploy"
 )
@@ -22,13 +23,16 @@ var ErrSuspended = errors.New("it is suspended: remove suspend from its entry in
 // maxBody of a request, in bytes: two short fields.
 const maxBody = 16 << 10
 
-// Controls is what can be done to a running agent. Both return when the work was accepted, not when it is done, and heed the context. Their errors are shown to
+// Controls is what can be done to a running agent. Reconcile and Reload return when the work was accepted, not when it is done; all heed the context. Their errors are shown to
 // the client as they are, so they must be free of secrets.
 type Controls interface {
 	// Reconcile makes a target or source run now, with its source first where that is asked for. ErrUnknown: there is none of that name. ErrSuspended: it, or its source, is suspended.
 	Reconcile(ctx context.Context, name deploy.Name, withSource bool) error
 	// Reload reads the config again. The error says what is wrong with it; the old one stays in force then.
 	Reload(ctx context.Context) error
+	// Rollback brings a target back to an earlier revision of its own, 0 being the last good one before the newest, waits until that is done and says which it was. ErrUnknown: there
+	// is none of that name.
+	Rollback(ctx context.Context, name deploy.Name, revision int) (to int, err error)
 }
 
 // reconcileRequest is the body of POST /api/v1/reconcile.
@@ -39,7 +43,21 @@ type reconcileRequest struct {
 	WithSource bool `json:"withSource,omitempty"`
 }
 
-// accepted is the answer to both.
+// rollbackRequest is the body of POST /api/v1/rollback.
+type rollbackRequest struct {
+	// Name is kind/name or kind/namespace/name.
+	Name string `json:"name"`
+	// Revision to go back to. Default: the last good one before the newest.
+	Revision int `json:"revision,omitempty"`
+}
+
+// RolledBack says where a rollback led.
+type RolledBack struct {
+	Name     deploy.Name `json:"name"`
+	Revision int         `json:"revision"`
+}
+
+// accepted is the answer to orders that nobody waits for.
 type accepted struct {
 	Accepted string `json:"accepted"`
 }
@@ -110,6 +128,32 @@ func (s *server) reload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply(w, http.StatusAccepted, accepted{Accepted: "reload"})
+}
+
+func (s *server) rollback(w http.ResponseWriter, r *http.Request) {
+	var req rollbackRequest
+	if err := decode(r, &req); err != nil {
+		fail(w, badBody(err), err.Error())
+		return
+	}
+	name, err := deploy.ParseName(req.Name, "", s.board.namespace)
+	if err != nil {
+		fail(w, http.StatusBadRequest, "name: "+err.Error())
+		return
+	}
+	if req.Revision < 0 {
+		fail(w, http.StatusBadRequest, "revision: want the number of a revision, or 0 for the last good one before the newest")
+		return
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // as long as it takes; not every writer has a deadline
+	switch to, err := s.controls.Rollback(r.Context(), name, req.Revision); {
+	case errors.Is(err, ErrUnknown):
+		fail(w, http.StatusNotFound, fmt.Sprintf("%s: %v", name, err))
+	case err != nil:
+		fail(w, http.StatusUnprocessableEntity, fmt.Sprintf("roll back %s: %v", name, err))
+	default:
+		reply(w, http.StatusOK, RolledBack{Name: name, Revision: to})
+	}
 }
 
 // decode reads a body that holds one JSON object and nothing else. An empty body is an empty object.

@@ -132,6 +132,8 @@ type call struct {
 	Name       deploy.Name
 	WithSource bool
 	Reload     bool
+	Rollback   bool
+	Revision   int
 }
 
 // controls remember what was asked and answer with err.
@@ -143,6 +145,15 @@ type controls struct {
 func (c *controls) Reconcile(_ context.Context, n deploy.Name, withSource bool) error {
 	c.calls = append(c.calls, call{Name: n, WithSource: withSource})
 	return c.err
+}
+
+// Rollback goes to the revision asked for, or to 7.
+func (c *controls) Rollback(_ context.Context, n deploy.Name, revision int) (int, error) {
+	c.calls = append(c.calls, call{Name: n, Rollback: true, Revision: revision})
+	if revision == 0 {
+		revision = 7
+	}
+	return revision, c.err
 }
 
 func (c *controls) Reload(context.Context) error {

@@ -45,6 +45,7 @@ func (b *Board) handler(c Controls, draining <-chan struct{}) http.Handler {
 	get("/api/v1/targets/{kind}/{namespace}/{name}", s.target)
 	get("/api/v1/events", s.events)
 	mux.Handle("/api/v1/reconcile", only(http.MethodPost, s.acting(s.reconcile)))
+	mux.Handle("/api/v1/rollback", only(http.MethodPost, s.acting(s.rollback)))
 	mux.Handle("/api/v1/reload", only(http.MethodPost, s.acting(s.reload)))
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "there is no "+r.URL.Path+" in this API")

@@ -107,6 +107,14 @@ func TestActing(t *testing.T) {
 	post := func(c Controls, path, body string, headers ...string) *httptest.ResponseRecorder {
 		return ask(fullBoard().Handler(c), "POST", path, body, append([]string{"Content-Type", json}, headers...)...)
 	}
+	t.Run("rolls back what is named, and says to what", func(t *testing.T) {
+		c := &controls{}
+		w := post(c, "/api/v1/rollback", `{"name": "hr/web"}`)
+		equal(t, "calls", []call{{Name: release("web"), Rollback: true}}, c.calls)
+		if w.Code != 200 || !strings.Contains(w.Body.String(), `"revision": 7`) {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	})
 	t.Run("reconciles what is named", func(t *testing.T) {
 		c := &controls{}
 		w := post(c, "/api/v1/reconcile", `{"name": "ks/web", "withSource": true}`)
@@ -140,6 +148,14 @@ func TestActing(t *testing.T) {
 			"kustomization/apps/web: its source: it is suspended: remove suspend from its entry in the config first"},
 		{"a failure is told", "/api/v1/reconcile", `{"name": "ks/web"}`, nil, &controls{err: errors.New("the agent is stopping")}, 500, "reconcile kustomization/apps/web: the agent is stopping"},
 		{"a bad config is told", "/api/v1/reload", `{}`, nil, &controls{err: errors.New("config.yaml:3: unknown key")}, 422, "config.yaml:3: unknown key"},
+		{"what is unknown cannot be rolled back", "/api/v1/rollback", `{"name": "hr/nope"}`, nil, &controls{err: fmt.Errorf("wrapped: %w", ErrUnknown)}, 404,
+			"helmrelease/apps/nope: wrapped: " + ErrUnknown.Error()},
+		{"a failed rollback is told", "/api/v1/rollback", `{"name": "hr/web", "revision": 9}`, nil, &controls{err: errors.New("there is no revision 9")}, 422,
+			"roll back helmrelease/apps/web: there is no revision 9"},
+		{"a negative revision is refused", "/api/v1/rollback", `{"name": "hr/web", "revision": -1}`, nil, &controls{}, 400,
+			"revision: want the number of a revision, or 0 for the last good one before the newest"},
+		{"a rollback without kind is refused", "/api/v1/rollback", `{"name": "web"}`, nil, &controls{}, 400,
+			`name: "web" does not say which kind it is: want kustomization/web, helmrelease/web or source/web`},
 		{"a name without kind is refused", "/api/v1/reconcile", `{"name": "web"}`, nil, &controls{}, 400,
 			`name: "web" does not say which kind it is: want kustomization/web, helmrelease/web or source/web`},
 		{"no name is refused", "/api/v1/reconcile", ``, nil, &controls{}, 400, `name: "" is not a reference: want name, kind/name or kind/namespace/name`},
@@ -165,7 +181,7 @@ func TestActing(t *testing.T) {
 		})
 	}
 	t.Run("without controls everything is forbidden", func(t *testing.T) {
-		for _, path := range []string{"/api/v1/reload", "/api/v1/reconcile"} {
+		for _, path := range []string{"/api/v1/reload", "/api/v1/reconcile", "/api/v1/rollback"} {
 			w := post(nil, path, `{"name": "ks/web"}`)
 			equal(t, "code", http.StatusForbidden, w.Code)
 			equal(t, "error", "this address is read-only: use the agent's unix socket, or allow control over the address in the agent's settings", errorOf(t, w))

@@ -164,6 +164,8 @@ type slowControls struct{ began, goOn chan struct{} }
 
 func (s *slowControls) Reconcile(context.Context, deploy.Name, bool) error { return nil }
 
+func (s *slowControls) Rollback(context.Context, deploy.Name, int) (int, error) { return 0, nil }
+
 func (s *slowControls) Reload(ctx context.Context) error {
 	close(s.began)
 	select {
