@@ -29,10 +29,11 @@ func newHistory() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "history TARGET",
 		GroupID: groupLook,
-		Short:   "Show how the last attempts for a target ended, the newest first",
+		Short:   "Show how the last attempts for a target ended, and the revisions of a release, the newest first",
 		Long: "Show how the last attempts for a target ended, the newest first; of several in a row that ended alike, the first. TARGET is kustomization/NAME or\n" +
 			"helmrelease/NAME; kind/NAMESPACE/NAME where the entry has a namespace of its own. Where no agent is running, the record that it keeps in the\n" +
-			"cluster is read.",
+			"cluster is read. Of a release Helm's revisions are shown too, read from the cluster: whoever made them, what they are made of, and which of them\n" +
+			"undoes a failure or is held by hand. towline rollback goes back to one.",
 		Args:              exactlyOne("target"),
 		ValidArgsFunction: completeTargets,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -45,7 +46,12 @@ func newHistory() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return output.write(c.OutOrStdout(), h, func(w io.Writer) error { return writeHistory(w, h.History) })
+			if h.Name.Kind == deploy.KindHelmRelease {
+				if h.Revisions, err = at.revisions(c.Context(), h.Name); err != nil {
+					fmt.Fprintf(c.ErrOrStderr(), "Helm's revisions are not shown: %v\n", err)
+				}
+			}
+			return output.write(c.OutOrStdout(), h, func(w io.Writer) error { return writeHistory(w, h) })
 		},
 	}
 	at.add(c.Flags())
@@ -59,6 +65,8 @@ func newHistory() *cobra.Command {
 type targetHistory struct {
 	Name    deploy.Name   `json:"name"`
 	History []deploy.Past `json:"history"`
+	// Revisions of a release, the newest first.
+	Revisions []deploy.ReleaseRevision `json:"revisions,omitempty"`
 }
 
 // history asks the running agent, or the cluster where there is none or that is asked for.
@@ -79,7 +87,7 @@ func (n *connection) history(c *cobra.Command, arg string, cluster bool) (target
 		return targetHistory{}, err
 	}
 	x, err := client.Target(c.Context(), name)
-	return targetHistory{name, list(x.Target.History)}, err
+	return targetHistory{Name: name, History: list(x.Target.History)}, err
 }
 
 // recorded reads the history from the agent's records.
@@ -107,7 +115,7 @@ func (n *connection) recorded(ctx context.Context, arg string) (targetHistory, e
 	records, err := record.New(clients, namespace).Load(ctx)
 	i := slices.IndexFunc(records, func(r deploy.Record) bool { return r.Target.Name == name })
 	if i >= 0 {
-		return targetHistory{name, list(records[i].History)}, nil
+		return targetHistory{Name: name, History: list(records[i].History)}, nil
 	}
 	if err != nil {
 		return targetHistory{}, err
@@ -129,7 +137,18 @@ func recordedNames(records []deploy.Record, namespace string) string {
 // list is never null in JSON.
 func list(h []deploy.Past) []deploy.Past { return append([]deploy.Past{}, h...) }
 
-func writeHistory(w io.Writer, history []deploy.Past) error {
+func writeHistory(w io.Writer, h targetHistory) error {
+	if err := writePast(w, h.History); err != nil || len(h.Revisions) == 0 {
+		return err
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	writeRevisions(w, h.Revisions)
+	return nil
+}
+
+func writePast(w io.Writer, history []deploy.Past) error {
 	if len(history) == 0 {
 		_, err := fmt.Fprintln(w, "no attempt has ended yet")
 		return err
