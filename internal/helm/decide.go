@@ -1,6 +1,7 @@
 package helm
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -20,6 +21,12 @@ const (
 	doInstall
 	// doUpgrade also retries failed upgrades.
 	doUpgrade
+	// doUndo rolls back or uninstalls what failed, where the attempt that failed could not.
+	doUndo
+	// doTest runs the chart's tests.
+	doTest
+	// doRepair puts objects right that somebody changed.
+	doRepair
 )
 
 // decision is what Apply does. The zero value: nothing.
@@ -29,6 +36,12 @@ type decision struct {
 	recover bool
 	// replace installs over revisions of the same name that are uninstalled or never came to be.
 	replace bool
+	// try is the number of this attempt at the same fingerprint.
+	try int
+	// policy is what follows a failure.
+	policy policy
+	// to is the revision that doUndo rolls back to; 0: it uninstalls.
+	to int
 	// why says in a few words what was found.
 	why string
 }
@@ -37,50 +50,163 @@ type decision struct {
 type wanted struct {
 	target      string // deploy.LabelTarget's value
 	fingerprint fingerprint
+	spec        string // see try
 	// lock is for how long a record that another client left in transition is taken for work in progress.
 	lock time.Duration
+	// asked: somebody wants it to be tried, whatever failed before.
+	asked bool
+	// keepOld: records of an uninstalled release are not to be installed over.
+	keepOld          bool
+	tests            bool
+	install, upgrade policy
+	// undone are the failures of installations that left no record, since they were uninstalled.
+	undone undone
 }
 
-// decide is the table of the engine, pure. What once was deployed is never uninstalled here, whatever state it is in.
+// undone is what is remembered of attempts that were undone by an uninstallation.
+type undone struct {
+	fingerprint fingerprint
+	try         try
+	err         error
+}
+
+// decide is the table of the engine, pure. What once was deployed is never uninstalled here, whatever state it is in, unless the remediation of upgrades says so in so many words.
 //
 //	newest revision       ours, same fingerprint   anything else
 //	none                  –                        install
-//	deployed              nothing                  upgrade
+//	deployed              nothing; test, where     upgrade
+//	                      they did not run yet
+//	deployed, tests       as failed                upgrade
+//	  failed
+//	deployed, rolled back held where by hand; else upgrade
+//	  from what is wanted upgrade while there are
+//	                      retries
 //	superseded            upgrade                  upgrade
 //	unknown               recover, then upgrade    the same: Helm would refuse it for ever
-//	failed                retry                    upgrade if any revision was deployed, else install again
+//	failed                undo, or retry           upgrade if any revision was deployed, else install again
 //	uninstalled           install                  install (as the next revision)
 //	pending, uninstalling recover, then as failed  the same once it is older than the lock, an error before
 //
 // A transition of our own is recovered at once: targets are worked on one call at a time, so whoever wrote the record is dead. That supposes one agent per target:
 // the Deployment has one replica and recreates it.
 func decide(o observation, want wanted, now time.Time) (decision, error) {
-	if len(o) == 0 {
-		return decision{do: doInstall}, nil
+	failures := o.failures(want)
+	if len(o) == 0 || o.last().status == release.StatusUninstalled {
+		return decideInstall(o, want, failures)
 	}
 	last := o.last()
-	if last.status == release.StatusUninstalled {
-		return decision{do: doInstall, replace: true, why: "it was uninstalled"}, nil
-	}
 	if last.target != "" && last.target != want.target {
 		return decision{}, fmt.Errorf("it belongs to %s: remove it there or choose another releaseName", deploy.LabelledTarget(last.target))
 	}
 	if err := last.locked(now, want.lock); err != nil {
 		return decision{}, err
 	}
+	d := decision{do: doUpgrade, try: failures + 1, policy: want.upgrade}
+	deployed := last.status == release.StatusDeployed
 	switch {
-	case last.status == release.StatusDeployed && last.stamped && last.fingerprint == want.fingerprint:
+	case deployed && last.rolledBackFrom(want) && !want.asked:
+		switch {
+		case last.held:
+			return decision{}, &heldError{last.version}
+		case want.upgrade.exhausted(failures):
+			return decision{}, &exhaustedError{failures: failures, undone: true}
+		}
+		d.why = fmt.Sprintf("it is tried again after it failed (%d)", failures)
+		return d, nil
+	case deployed && last.isAs(want) && last.tested == testsFailed && want.tests:
+		return decideFailed(o, want, failures, "its tests failed")
+	case deployed && last.isAs(want) && last.tested == "" && want.tests:
+		d.do, d.why, d.policy = doTest, "its tests have not run yet", o.policy(want)
+		return d, nil
+	case deployed && last.isAs(want):
 		return decision{}, nil
-	case last.status == release.StatusDeployed && last.stamped:
-		return decision{do: doUpgrade, why: changed(want.fingerprint.differences(last.fingerprint))}, nil
-	case last.status == release.StatusDeployed:
-		return decision{do: doUpgrade, why: "another Helm client changed it"}, nil
+	case deployed && last.stamped:
+		d.why = changed(want.fingerprint.differences(last.fingerprint))
+		return d, nil
+	case deployed:
+		d.why = "another Helm client changed it"
+		return d, nil
 	}
-	d := decision{do: doUpgrade, recover: last.interrupted(), why: "revision " + strconv.Itoa(last.version) + " is " + string(last.status)}
-	if !o.everDeployed() && (last.status == release.StatusFailed || last.status == release.StatusPendingInstall) {
-		d.do, d.replace = doInstall, true
+	d, err := decideFailed(o, want, failures, "revision "+strconv.Itoa(last.version)+" is "+string(last.status))
+	d.recover = err == nil && last.interrupted()
+	return d, err
+}
+
+// decideInstall is for what is not there, or not any more.
+func decideInstall(o observation, want wanted, failures int) (decision, error) {
+	if want.install.exhausted(failures) {
+		return decision{}, &exhaustedError{failures: failures, undone: true, last: want.undone.err}
+	}
+	d := decision{do: doInstall, try: failures + 1, policy: want.install}
+	if len(o) > 0 {
+		if want.keepOld {
+			return decision{}, errors.New("there are records of an uninstalled release of that name, and install.replace is false: delete them, or let them be replaced")
+		}
+		d.replace, d.why = true, "it was uninstalled"
 	}
 	return d, nil
+}
+
+// decideFailed is for what is neither deployed nor absent, or did not pass its tests.
+func decideFailed(o observation, want wanted, failures int, why string) (decision, error) {
+	last := o.last()
+	d := decision{do: doUpgrade, try: failures + 1, policy: o.policy(want), why: why}
+	fresh := !o.everDeployed() && (last.status == release.StatusFailed || last.status == release.StatusPendingInstall)
+	if fresh {
+		d.do, d.replace = doInstall, true
+	}
+	if want.asked {
+		return d, nil
+	}
+	good := o.lastGood()
+	switch {
+	case last.rolledBackFrom(want) && good > 0: // a rollback that failed, or was interrupted
+		d.do, d.to, d.try, d.replace = doUndo, good, failures, false
+	case failures == 0 || last.interrupted():
+	case d.policy.undoes(failures) && (d.policy.undo == undoUninstall || good > 0):
+		d.do, d.try, d.replace = doUndo, failures, false
+		if d.policy.undo == undoRollback {
+			d.to = good
+		}
+	case d.policy.exhausted(failures):
+		return decision{}, &exhaustedError{failures: failures}
+	}
+	if d.do == doInstall && want.keepOld {
+		return decision{}, fmt.Errorf("%s, and install.replace is false: uninstall it, or let it be replaced", why)
+	}
+	return d, nil
+}
+
+// policy is that of installations for what never was deployed before its newest revision.
+func (o observation) policy(want wanted) policy {
+	if last := o.last(); !o.everDeployed() || last.status == release.StatusDeployed && o.lastGood() == 0 {
+		return want.install
+	}
+	return want.upgrade
+}
+
+// failures is how many attempts at what is wanted have failed. An attempt that was interrupted is none of them.
+func (o observation) failures(want wanted) int {
+	if want.asked {
+		return 0
+	}
+	if u := want.undone; u.fingerprint == want.fingerprint && u.try.spec == want.spec && (len(o) == 0 || o.last().status == release.StatusUninstalled) {
+		return u.try.number
+	}
+	if len(o) == 0 {
+		return 0
+	}
+	last := o.last()
+	if !last.stamped || last.try.spec != want.spec || last.fingerprint != want.fingerprint && !last.rolledBackFrom(want) {
+		return 0
+	}
+	switch {
+	case last.rolledBackFrom(want), last.status == release.StatusFailed, last.status == release.StatusDeployed && last.tested == testsFailed:
+		return last.try.number
+	case last.interrupted():
+		return max(0, last.try.number-1)
+	}
+	return 0
 }
 
 func changed(parts []string) string {
@@ -120,11 +246,17 @@ func decideDelete(o observation, t deploy.Target, now time.Time, lock time.Durat
 // changes is the decision as a plan shows it.
 func (d decision) changes(at place) []deploy.Change {
 	action := deploy.ActionInstall
-	if d.do == doUpgrade {
-		action = deploy.ActionUpgrade
-	}
-	if d.recover {
+	switch {
+	case d.recover:
 		action = deploy.ActionRecover
+	case d.do == doUpgrade:
+		action = deploy.ActionUpgrade
+	case d.do == doTest:
+		action = deploy.ActionTest
+	case d.do == doUndo && d.to > 0:
+		action = deploy.ActionRollback
+	case d.do == doUndo:
+		action = deploy.ActionUninstall
 	}
 	return []deploy.Change{{Action: action, Object: at.id(), Reason: d.why}}
 }

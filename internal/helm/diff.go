@@ -19,18 +19,24 @@ import (
 
 // Diff says what Apply would change: the release itself first, then the chart's CRDs, then its objects, those that an earlier revision left behind last. Nothing, where the release is
 // as wanted. It goes the way of Plan and Apply: observed and decided alike, rendered with the cluster's own capabilities and lookups, labelled alike. Objects are compared with the deployed
-// revision's manifest; only those that it does not have are looked up, since Helm takes over what is there. So what somebody changed in the cluster by hand is not part of it: neither does
-// an upgrade look for that. Hooks are left out, for they are run and not kept. Nothing is written: CRDs that would be replaced are sent as a dry run, and all else is read.
+// revision's manifest; only those that it does not have are looked up, since Helm takes over what is there. What somebody changed in the cluster by hand is part of it only where
+// there is nothing else to do and driftDetection looks for it: neither does an upgrade. Hooks are left out, for they are run and not kept. Nothing is written: CRDs that would be replaced are sent as a dry run, and all else is read.
 func (e *Engine) Diff(ctx context.Context, w deploy.Work) ([]deploy.Difference, error) {
-	w.Full = true // what is remembered is no answer to somebody who asks
+	w.Full, w.Asked = true, true // what is remembered, or held back, is no answer to somebody who asks
 	p, err := e.Plan(ctx, w)
 	if err != nil || p.Empty() {
 		return nil, err
 	}
 	n, ok := p.Private.(note)
-	if !ok {
+	switch {
+	case !ok:
 		return nil, errUnexpected
+	case n.decision.do == doTest:
+		return nil, nil
+	case n.decision.do == doRepair:
+		return n.repairs(), nil
 	}
+	w = n.work
 	var out []deploy.Difference
 	err = e.operate(ctx, w.Target, n.place, targetTimeout(w.Target), nil, func(op *operation) (err error) {
 		op.secrets.dry, op.log = true, zap.NewNop()
@@ -42,6 +48,21 @@ func (e *Engine) Diff(ctx context.Context, w deploy.Work) ([]deploy.Difference, 
 		return nil, fmt.Errorf("release %s: %w", n.place, err)
 	}
 	return out, nil
+}
+
+// repairs are the deviations as differences: what the cluster has, and what it would have again.
+func (n note) repairs() []deploy.Difference {
+	var out []deploy.Difference
+	for i, c := range n.changes() {
+		d := deploy.Difference{Change: c, After: n.found[i].then}
+		if live := n.found[i].live; live != nil {
+			d.Before = own(live.DeepCopy())
+		} else {
+			d.After = n.found[i].Unstructured
+		}
+		out = append(out, d)
+	}
+	return out
 }
 
 // compare is bring without the doing.

@@ -44,10 +44,14 @@ type Engine struct {
 	pool *pool
 	log  *zap.Logger
 
-	// mu guards settled.
+	// mu guards what follows.
 	mu sync.Mutex
 	// settled says at which wish a target's release was last seen as wanted, so that asking again costs nothing.
 	settled map[deploy.Name]string
+	// undone has the failures that left no record.
+	undone map[deploy.Name]undone
+	// same has what was found to be the same as the manifest although it looks different.
+	same map[deploy.Name]*sameness
 }
 
 // New makes an engine. No request is sent.
@@ -56,84 +60,7 @@ func New(o Options) *Engine {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	return &Engine{pool: newPool(o.Clients), log: o.Log.Named("helm"), settled: map[deploy.Name]string{}}
-}
-
-// note is what Plan leaves for Apply.
-type note struct {
-	place    place
-	want     fingerprint
-	observed observation
-	decision decision
-}
-
-// Plan says what Apply would do. A release that is known to be as wanted costs no request; with w.Full, and the first time after a start, it costs one.
-// Errors are for reading: a release of somebody else, or one that another Helm client is working on.
-func (e *Engine) Plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) {
-	p := &deploy.Plan{Target: w.Target.Name, Digest: w.Revision.Digest}
-	if w.Target.HelmRelease == nil {
-		return nil, fmt.Errorf("%s is not a Helm release", w.Target.Name)
-	}
-	wish := w.Target.Hash + " " + w.Revision.Digest
-	if !w.Full && e.isSettled(w.Target.Name, wish) {
-		return p, nil
-	}
-	n := note{place: placeOf(w.Target)}
-	var err error
-	if n.want, err = fingerprintOf(w.Revision.Digest, w.Target.HelmRelease.Values, n.place); err != nil {
-		return nil, err
-	}
-	if n.observed, err = observe(ctx, e.pool.clients.Metadata, n.place); err != nil {
-		return nil, err
-	}
-	n.decision, err = decide(n.observed, wanted{target: w.Target.Name.LabelValue(), fingerprint: n.want, lock: targetTimeout(w.Target)}, time.Now())
-	if err != nil {
-		return nil, fmt.Errorf("release %s: %w", n.place, err)
-	}
-	if n.decision.do == doNothing {
-		e.settle(w.Target.Name, wish)
-		return p, nil
-	}
-	if len(n.observed) == 0 {
-		if err := e.refuseStray(ctx, w.Target, n.place); err != nil {
-			return nil, err
-		}
-	}
-	p.Changes = n.decision.changes(n.place)
-	p.Private = n
-	return p, nil
-}
-
-// Apply does what the plan says and returns what was done, also when it fails: then the error is a *deploy.Failure. When ctx ends, it returns within a
-// second; a record that is left pending by that is taken up by the next attempt.
-func (e *Engine) Apply(ctx context.Context, w deploy.Work, p *deploy.Plan, progress deploy.Progress) ([]deploy.Change, error) {
-	if p.Empty() {
-		return nil, nil
-	}
-	n, ok := p.Private.(note)
-	if !ok || p.Target != w.Target.Name || p.Digest != w.Revision.Digest {
-		return nil, fmt.Errorf("the plan is not one of this engine for %s at %s", w.Target.Name, w.Revision.Digest)
-	}
-	e.unsettle(w.Target.Name)
-	timeout, reason := upgradeTimeout(w.Target), deploy.ReasonUpgradeFailed
-	if n.decision.do == doInstall {
-		timeout, reason = installTimeout(w.Target), deploy.ReasonInstallFailed
-	}
-	var pruned []deploy.Change
-	err := e.operate(ctx, w.Target, n.place, timeout, progress, func(op *operation) (err error) {
-		op.seed(n.observed)
-		op.stamp = labelsOf(w.Target, n.want)
-		pruned, err = op.bring(w, n)
-		return err
-	})
-	changes := p.Changes
-	if err != nil {
-		err = failure(ctx, reason, timeout, err)
-		changes = withError(changes, err)
-		return append(changes, pruned...), err
-	}
-	e.settle(w.Target.Name, w.Target.Hash+" "+w.Revision.Digest)
-	return append(changes, pruned...), nil
+	return &Engine{pool: newPool(o.Clients), log: o.Log.Named("helm"), settled: map[deploy.Name]string{}, undone: map[deploy.Name]undone{}, same: map[deploy.Name]*sameness{}}
 }
 
 // Delete uninstalls the target's release and everything that failed revisions of it left behind. A release that is gone, or whose newest revision belongs to

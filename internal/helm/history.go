@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
@@ -52,8 +51,7 @@ func (op *operation) past(t deploy.Target, s *corev1.Secret) (deploy.ReleaseRevi
 		Revision: seen.version, Status: string(seen.status), Foreign: !seen.stamped || seen.target != t.Name.LabelValue(),
 	}
 	if !r.Foreign { // others copy labels without meaning them
-		r.Held, r.Rejected, r.Tested = s.Labels["towline.dev/held"] == "true", s.Labels["towline.dev/rejected"] != "", s.Labels["towline.dev/tested"]
-		r.Attempts, _ = strconv.Atoi(s.Labels["towline.dev/attempts"]) // none is zero
+		r.Held, r.Rejected, r.Tested, r.Attempts = seen.held, seen.rejected != "", seen.tested, seen.try.number
 	}
 	rel, err := op.cfg.Releases.Driver.Get(s.Name)
 	if err != nil || rel == nil || rel.Info == nil {

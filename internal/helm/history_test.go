@@ -55,7 +55,7 @@ func TestHistory(t *testing.T) {
 	t.Run("says what a revision of ours is held or rejected by", func(t *testing.T) {
 		s, err := e.set.CoreV1().Secrets(e.ns).Get(t.Context(), "sh.helm.release.v1.web.v2", metav1.GetOptions{})
 		e.must(err)
-		s.Labels["towline.dev/held"], s.Labels["towline.dev/rejected"], s.Labels["towline.dev/tested"], s.Labels["towline.dev/attempts"] = "true", "v1.x", "passed", "3"
+		s.Labels["towline.dev/held"], s.Labels["towline.dev/rejected"], s.Labels["towline.dev/tested"], s.Labels[labelTry] = "true", "v1.x", "passed", "3.abc"
 		_, err = e.set.CoreV1().Secrets(e.ns).Update(t.Context(), s, metav1.UpdateOptions{})
 		e.must(err)
 		list, err := e.engine.History(t.Context(), target)

@@ -13,27 +13,28 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-// bring makes the release be what was decided, and cleans up behind earlier failures. It returns the objects that were removed by that.
-func (op *operation) bring(w deploy.Work, n note) ([]deploy.Change, error) {
+// bring makes the release be what was decided, and cleans up behind earlier failures. It returns the revision that it made, and the objects that were removed by the way.
+func (op *operation) bring(n note) (version int, removed []deploy.Change, err error) {
+	w := n.work
 	p, err := prepare(w)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	if op.cfg.Capabilities, err = op.pool.capabilities(false); err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	op.kube.target = w.Target.Name.LabelValue()
 	defer op.trim(maxHistory(w.Target))
 	var history []*release.Release
 	if len(n.observed) > 0 {
 		if history, err = op.history(); err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 		if err := op.recover(history, n); err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 		if err := op.rememberTried(history); err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 	}
 	var rel *release.Release
@@ -43,14 +44,15 @@ func (op *operation) bring(w deploy.Work, n note) ([]deploy.Change, error) {
 		rel, err = op.upgrade(w.Target, p, history)
 	}
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	if err := op.confirm(rel); err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	op.log.Info("release is as wanted", zap.String("did", string(n.decision.changes(op.place)[0].Action)), zap.Int("revision", rel.Version),
 		zap.String("chart", p.chart.Name()+" "+p.chart.Metadata.Version), zap.String("because", n.decision.why))
-	return op.removeLeftovers(history, []*release.Release{rel}, release.StatusFailed)
+	removed, err = op.removeLeftovers(history, []*release.Release{rel}, release.StatusFailed)
+	return rel.Version, removed, err
 }
 
 // install runs Helm's install action, over what is uninstalled or never came to be if replace says so.
@@ -74,7 +76,7 @@ func (op *operation) newInstall(t deploy.Target, replace bool) *action.Install {
 	in.ReleaseName, in.Namespace, in.Replace = op.place.name, op.place.namespace, replace
 	in.CreateNamespace = o.CreateNamespace
 	in.SkipCRDs, in.SkipSchemaValidation = true, true // both are done, above and in prepare
-	in.TakeOwnership = true                           // of what nobody owns: see client.refuseForeign
+	in.TakeOwnership = !o.DisableTakeOwnership        // of what nobody owns: see client.refuseForeign
 	in.Wait, in.WaitForJobs, in.DisableHooks = !o.DisableWait, !o.DisableWait && !o.DisableWaitForJobs, o.DisableHooks
 	in.Timeout = op.timeout
 	in.PostRenderer = labeller{value: t.Name.LabelValue()}

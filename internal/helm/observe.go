@@ -28,6 +28,13 @@ type revision struct {
 	fingerprint fingerprint
 	// stamped says that the labels were written for this very revision, not copied from another by somebody else's Helm.
 	stamped bool
+	// try is the attempt that made it.
+	try try
+	// rejected is the fingerprint of what was rolled back to come here; held says that somebody did so by hand.
+	rejected fingerprint
+	held     bool
+	// tested is how its tests ended, one of the tests… words; empty where they did not run.
+	tested string
 	// writer is the field manager that wrote the record last, touched when.
 	writer  string
 	touched time.Time
@@ -35,6 +42,14 @@ type revision struct {
 
 // ours reports whether this agent wrote the record's present state.
 func (r revision) ours() bool { return r.stamped && r.writer == deploy.FieldManager }
+
+// isAs reports whether the revision was made of what is wanted.
+func (r revision) isAs(want wanted) bool { return r.stamped && r.fingerprint == want.fingerprint }
+
+// rolledBackFrom reports whether the revision was made by rolling back what is wanted.
+func (r revision) rolledBackFrom(want wanted) bool {
+	return r.stamped && r.rejected != "" && r.rejected == want.fingerprint
+}
 
 // inTransition reports whether somebody is in the middle of changing the release, or was when he died.
 func (r revision) inTransition() bool {
@@ -55,6 +70,16 @@ func (o observation) everDeployed() bool {
 		}
 		return false
 	})
+}
+
+// lastGood is the newest revision but the last that was deployed once and did not fail its tests; 0: none.
+func (o observation) lastGood() int {
+	for _, r := range slices.Backward(o[:max(0, len(o)-1)]) {
+		if (r.status == release.StatusDeployed || r.status == release.StatusSuperseded) && r.tested != testsFailed {
+			return r.version
+		}
+	}
+	return 0
 }
 
 var secrets = corev1.SchemeGroupVersion.WithResource("secrets")
@@ -89,6 +114,10 @@ func revisionOf(m *metav1.PartialObjectMetadata) (revision, bool) {
 		fingerprint: fingerprint(m.Labels[labelFingerprint]),
 		stamped:     m.Labels[labelRevision] == m.Labels["version"],
 		touched:     m.CreationTimestamp.Time,
+	}
+	if r.stamped { // else they are another revision's, copied
+		r.try, r.rejected = parseTry(m.Labels[labelTry]), fingerprint(m.Labels[labelRejected])
+		r.held, r.tested = m.Labels[labelHeld] == "true", m.Labels[labelTested]
 	}
 	for _, f := range m.ManagedFields {
 		// Whoever owns the data wrote the state; others may have touched labels or annotations.

@@ -60,3 +60,17 @@ func uninstallTimeout(t deploy.Target) time.Duration {
 	}
 	return targetTimeout(t)
 }
+
+func rollbackTimeout(t deploy.Target) time.Duration {
+	if r := t.HelmRelease.Rollback; r != nil && r.Timeout != nil && r.Timeout.Duration > 0 {
+		return r.Timeout.Duration
+	}
+	return targetTimeout(t)
+}
+
+func testTimeout(t deploy.Target) time.Duration {
+	if r := t.HelmRelease.Test; r != nil && r.Timeout != nil && r.Timeout.Duration > 0 {
+		return r.Timeout.Duration
+	}
+	return targetTimeout(t)
+}

@@ -11,6 +11,8 @@ import (
 	"helm.sh/helm/v3/pkg/chart"
 	"sigs.k8s.io/yaml"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/towline/towline/internal/deploy"
 )
 
@@ -61,7 +63,7 @@ func TestFingerprint(t *testing.T) {
 	at := place{name: "web", storage: "apps", namespace: "apps"}
 	of := func(digest, values string, at place) fingerprint {
 		t.Helper()
-		f, err := fingerprintOf(digest, deploy.Values(values), at)
+		f, err := fingerprintOf(digest, &deploy.HelmReleaseSpec{Values: deploy.Values(values), Timeout: &metav1.Duration{Duration: 1}}, at)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +72,7 @@ func TestFingerprint(t *testing.T) {
 	base := of("sha256:1", `{"a":1,"b":{"c":true,"d":[1,2]}}`, at)
 	t.Run("stays the same for ever", func(t *testing.T) {
 		// A change here would upgrade every release of every user: raise fingerprintVersion only for a very good reason.
-		if want := fingerprint("v1.51ae7fa00c92525c.39f4545629facb42.d56f6359d240f69e"); base != want {
+		if want := fingerprint("v1.51ae7fa00c9252.39f4545629facb.d56f6359d240f6.e3b0c44298fc1c"); base != want {
 			t.Errorf("got %s, want %s", base, want)
 		}
 		if len(base) > 63 {
@@ -85,6 +87,28 @@ func TestFingerprint(t *testing.T) {
 	t.Run("takes no values and empty values for the same", func(t *testing.T) {
 		if a, b := of("sha256:1", "", at), of("sha256:1", "{}", at); a != b {
 			t.Errorf("%s and %s differ", a, b)
+		}
+	})
+	t.Run("says that it is the postRenderers", func(t *testing.T) {
+		for _, h := range []deploy.HelmReleaseSpec{
+			{PostRenderers: []deploy.PostRenderer{{Kustomize: &deploy.KustomizeRenderer{Images: []deploy.Image{{Name: "a", NewTag: "1"}}}}}},
+			{CommonMetadata: &deploy.CommonMetadata{Labels: map[string]string{"a": "b"}}},
+		} {
+			h.Values = deploy.Values(`{"a":1,"b":{"c":true,"d":[1,2]}}`)
+			f, err := fingerprintOf("sha256:1", &h, at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]string{"postRenderers"}, f.differences(base)); diff != "" {
+				t.Errorf("differences (-want +got):\n%s", diff)
+			}
+		}
+	})
+	t.Run("does not trip over labels that somebody edited", func(t *testing.T) {
+		for _, f := range []fingerprint{"", "v1", "v1.a", "v1.a.b.c.d.e", "v2.a.b.c.d"} {
+			_ = f.differences(base)
+			_ = base.differences(f)
+			_ = f.differences(f + "x")
 		}
 	})
 	for _, tc := range []struct {

@@ -42,6 +42,9 @@ func (r records) Create(key string, rel *release.Release) error {
 	if stamped == nil {
 		stamped = map[string]string{}
 	}
+	for _, l := range ourLabels {
+		delete(stamped, l)
+	}
 	maps.Copy(stamped, r.op.stamp)
 	stamped[labelRevision] = strconv.Itoa(rel.Version)
 	rel.Labels = stamped // on the release itself: the SDK writes it again at the end

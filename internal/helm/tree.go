@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.uber.org/zap"
@@ -74,7 +73,7 @@ func (e *Engine) Objects(ctx context.Context, t deploy.Target) ([]deploy.Live, e
 
 // revision reads the record of one revision, and no other.
 func (op *operation) revision(version int) (*release.Release, error) {
-	rel, err := records{Secrets: driver.NewSecrets(op.secrets.SecretInterface), op: op}.Get("sh.helm.release.v1." + op.place.name + ".v" + strconv.Itoa(version))
+	rel, err := records{Secrets: driver.NewSecrets(op.secrets.SecretInterface), op: op}.Get(recordName(op.place.name, version))
 	if err != nil {
 		return nil, fmt.Errorf("read revision %d of release %s: %w", version, op.place, err)
 	}

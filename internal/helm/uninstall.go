@@ -1,6 +1,7 @@
 package helm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -36,7 +37,7 @@ func (op *operation) remove(t deploy.Target) error {
 	un := action.NewUninstall(op.cfg)
 	un.IgnoreNotFound = true
 	un.KeepHistory, un.Wait, un.DisableHooks = o.KeepHistory, !o.DisableWait, o.DisableHooks
-	un.DeletionPropagation = "background"
+	un.DeletionPropagation = cmp.Or(string(o.DeletionPropagation), string(deploy.PropagationBackground))
 	un.Timeout = op.timeout
 	if _, err := un.Run(op.place.name); err != nil {
 		return fmt.Errorf("uninstall release %s: %w", op.place, errors.Join(append([]error{err}, op.kube.undeleted...)...))

@@ -44,10 +44,10 @@ func (op *operation) newUpgrade(t deploy.Target) *action.Upgrade {
 	}
 	up := action.NewUpgrade(op.cfg)
 	up.Namespace = op.place.namespace
-	up.MaxHistory = 0     // see trim
-	up.ResetValues = true // no values means no values; by default Helm would take the last revision's
+	up.MaxHistory = 0                                                    // see trim
+	up.ResetValues, up.ReuseValues = !o.PreserveValues, o.PreserveValues // no values means no values; by default Helm would take the last revision's
 	up.SkipCRDs, up.SkipSchemaValidation = true, true
-	up.TakeOwnership = true
+	up.TakeOwnership, up.Force = !o.DisableTakeOwnership, o.Force
 	up.Wait, up.WaitForJobs, up.DisableHooks = !o.DisableWait, !o.DisableWait && !o.DisableWaitForJobs, o.DisableHooks
 	up.CleanupOnFail = o.CleanupOnFail
 	up.Timeout = op.timeout

@@ -57,8 +57,8 @@ func stageReason(at stage, kind deploy.Kind) string {
 const (
 	// defaultTimeout is used for a target without one, in a record of an older version: Flux's default.
 	defaultTimeout = 5 * time.Minute
-	// helmOperations is how many operations of Helm, each with its own timeout, one attempt may make: a recovery and what follows it.
-	helmOperations = 2
+	// helmOperations is how many operations of Helm, each with its own timeout, one attempt may make: a look for drift, an upgrade, its tests, and the rollback of it.
+	helmOperations = 4
 	// helmHeadroom is what an attempt needs beside Helm's operations: loading, rendering, reading the records.
 	helmHeadroom = time.Minute
 )

@@ -165,6 +165,10 @@ func (r *Reconciler) guard(n deploy.Name, f func() ([]deploy.Change, error)) (ch
 func (r *Reconciler) finish(parent context.Context, out deploy.Outcome, at stage, t deploy.Target) deploy.Outcome {
 	out.Finished = time.Now()
 	out.Phase, out.Reason = classify(out.Err, parent.Err(), at, t.Name.Kind)
+	var f *deploy.Failure
+	if errors.As(out.Err, &f) {
+		out.RetryAfter = f.RetryAfter
+	}
 	if out.Reason == deploy.ReasonTimeout {
 		out.Err = fmt.Errorf("gave up after %s: %w", limit(t), out.Err)
 	}

@@ -174,7 +174,7 @@ func TestTimeout(t *testing.T) {
 	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	for kind, want := range map[deploy.Kind]time.Duration{
 		deploy.KindKustomization: time.Minute,     // its own
-		deploy.KindHelmRelease:   5 * time.Minute, // two operations of the longest timeout, and a minute
+		deploy.KindHelmRelease:   9 * time.Minute, // four operations of the longest timeout, and a minute
 	} {
 		t.Run("ends an attempt for a "+kind.Word(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -219,6 +219,9 @@ func (l *loop) failed(now time.Time, t *target) {
 		limit = defaultRetry
 	}
 	t.retryAt = now.Add(backoff(t.failures, limit, l.jitter()))
+	if after := t.last.RetryAfter; after > 0 {
+		t.retryAt = now.Add(spread(after, intervalJitter, l.jitter()))
+	}
 }
 
 // replaced notes that what an earlier spec had made is gone: the target starts anew.
