@@ -170,12 +170,13 @@ type changeJSON struct {
 	Action Action   `json:"action"`
 	Object ObjectID `json:"object"`
 	Fields []string `json:"fields,omitempty"`
+	Reason string   `json:"reason,omitempty"`
 	Error  string   `json:"error,omitempty"`
 }
 
 // MarshalJSON writes the error as text.
 func (c Change) MarshalJSON() ([]byte, error) {
-	out := changeJSON{Action: c.Action, Object: c.Object, Fields: c.Fields}
+	out := changeJSON{Action: c.Action, Object: c.Object, Fields: c.Fields, Reason: c.Reason}
 	if c.Err != nil {
 		out.Error = c.Err.Error()
 	}
@@ -188,7 +189,7 @@ func (c *Change) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &in); err != nil {
 		return err
 	}
-	*c = Change{Action: in.Action, Object: in.Object, Fields: in.Fields}
+	*c = Change{Action: in.Action, Object: in.Object, Fields: in.Fields, Reason: in.Reason}
 	if in.Error != "" {
 		c.Err = errors.New(in.Error)
 	}
@@ -242,7 +243,9 @@ type Outcome struct {
 	Changes []Change
 	Err     error
 	// Reason is one word for Err: BuildFailed, ApplyFailed, HealthCheckFailed, PruneBlocked, Canceled, ... Empty when Err is nil.
-	Reason            string
+	Reason string
+	// RetryAfter is Failure's.
+	RetryAfter        time.Duration
 	Started, Finished time.Time
 }
 
@@ -273,7 +276,9 @@ const (
 type Failure struct {
 	Reason   string
 	Degraded bool
-	Err      error
+	// RetryAfter is when another attempt makes sense; 0 leaves it to the backoff.
+	RetryAfter time.Duration
+	Err        error
 }
 
 func (f *Failure) Error() string { return f.Err.Error() }
@@ -284,6 +289,8 @@ func (f *Failure) Unwrap() error { return f.Err }
 type Difference struct {
 	Change
 	Before, After *unstructured.Unstructured
+	// Blocked is an object that is kept (ActionKeep) only until somebody says whether so much may be pruned.
+	Blocked bool
 }
 
 // Live is one object of a target as the cluster has it.
@@ -297,9 +304,17 @@ type Live struct {
 	Finalizers []string `json:"finalizers,omitempty"`
 	// Kept says that the artifact does not have it any more, but that it may not be pruned.
 	Kept bool `json:"kept,omitempty"`
+	// PruneBlocked says what stops the object from being pruned until somebody gives their word: BlockedByLimit or BlockedByEmpty; empty where it is not to be pruned.
+	PruneBlocked string `json:"pruneBlocked,omitempty"`
 	// Children are what controllers made for it.
 	Children []Live `json:"children,omitempty"`
 }
+
+// What stops a prune that nobody has allowed: it is more than pruneLimit, or it is everything because the artifact renders no objects.
+const (
+	BlockedByLimit = "pruneLimit"
+	BlockedByEmpty = "emptyArtifact"
+)
 
 // Progress tells the scheduler and the board which stage an attempt is in. It may be called from one goroutine at a time and never blocks.
 type Progress func(Phase, string)
