@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/fatih/color"
@@ -28,7 +29,7 @@ func newDiff() *cobra.Command {
 		Short:   "Show what applying the newest artifacts would change in the cluster",
 		Long: "Fetch the newest artifact of a target's source, render the target and let the API server say what applying it would change; without a target, of all targets.\n" +
 			"Objects are compared as the agent would apply them, by server-side dry runs: nothing is written. Drift is shown too. The values of Secrets are masked; that they\n" +
-			"differ is seen. The agent need not run.\n\nExit code 0: there is nothing to change; 1: there is; 2: it could not be told.",
+			"differ is seen. The agent need not run.\n\nExit code 0: an attempt would change nothing (what it would keep or leave alone is shown); 1: it would; 2: it could not be told.",
 		Example: "  towline diff kustomization/web\n  towline diff kustomization/web --path ./deploy   # a working copy in place of the artifact",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
@@ -108,7 +109,7 @@ func diffTargets(c *cobra.Command, args []string, path string, output outputFlag
 			break
 		}
 	}
-	return len(shown) == 0, errors.Join(append(failed, err)...)
+	return !slices.ContainsFunc(shown, shownDifference.counts), errors.Join(append(failed, err)...)
 }
 
 // differ compares targets; an artifact is fetched once for all of them.
@@ -170,14 +171,28 @@ var verbs = map[deploy.Action]struct {
 	deploy.ActionUninstall: {"deleted", color.RedString},
 	deploy.ActionKeep:      {"kept", color.CyanString},
 	deploy.ActionSkip:      {"left alone", color.CyanString},
+	deploy.ActionDrift:     {"drifted", color.CyanString},
+}
+
+// counts reports whether a difference is one that an attempt would do away with, or waits for somebody's word to. What is kept or left alone on purpose is shown and does not count:
+// it would be there at every look, for ever.
+func (s shownDifference) counts() bool {
+	switch s.Action {
+	case deploy.ActionKeep, deploy.ActionSkip, deploy.ActionDrift:
+		return s.Blocked
+	}
+	return true
 }
 
 // wordOrder is that of the summary.
-var wordOrder = []string{"created", "changed", "deleted and created again", "deleted", "kept", "left alone", "not comparable"}
+var wordOrder = []string{"created", "changed", "deleted and created again", "deleted", "blocked", "kept", "left alone", "drifted", "not comparable"}
 
 func (s shownDifference) word() (string, func(string, ...any) string) {
 	if s.Error != "" {
 		return "not comparable", color.RedString
+	}
+	if s.Blocked {
+		return "blocked", color.RedString
 	}
 	if v, ok := verbs[s.Action]; ok {
 		return v.word, v.paint

@@ -96,6 +96,7 @@ func TestWriteDifferences(t *testing.T) {
 		{Change: deploy.Change{Action: deploy.ActionUpdate, Object: id("settings"), Reason: "drifted"}, Before: settings("red"), After: settings("blue\x1b[2J")},
 		{Change: deploy.Change{Action: deploy.ActionPrune, Object: id("old"), Reason: "no longer in the artifact"}, Before: settings("red")},
 		{Change: deploy.Change{Action: deploy.ActionKeep, Object: id("kept"), Reason: "prune is off"}, Before: settings("red"), After: settings("red")},
+		{Change: deploy.Change{Action: deploy.ActionKeep, Object: id("held"), Reason: "too many"}, Before: settings("red"), After: settings("red"), Blocked: true},
 		{Change: deploy.Change{Action: deploy.ActionUpdate, Object: id("bad"), Err: errors.New("refused")}},
 	} {
 		s, err := show("kustomization/web", d)
@@ -127,9 +128,11 @@ func TestWriteDifferences(t *testing.T) {
 
 ► ConfigMap/shop/kept kept (prune is off)
 
+► ConfigMap/shop/held blocked (too many)
+
 ► ConfigMap/shop/bad not comparable: refused
 
-1 changed, 1 deleted, 1 kept, 1 not comparable
+1 changed, 1 deleted, 1 blocked, 1 kept, 1 not comparable
 `
 	if d := cmp.Diff(want, b.String()); d != "" {
 		t.Fatal(d)
@@ -137,6 +140,28 @@ func TestWriteDifferences(t *testing.T) {
 	b.Reset()
 	if err := writeDifferences(&b, nil, true); err != nil || b.Len() > 0 {
 		t.Fatalf("of nothing: %q, %v", b.String(), err)
+	}
+}
+
+func TestWhatCountsAsADifference(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		s    shownDifference
+		want bool
+	}{
+		{"what an attempt would create does", shownDifference{Action: deploy.ActionCreate}, true},
+		{"what an attempt would delete does", shownDifference{Action: deploy.ActionPrune}, true},
+		{"a release that would be upgraded does", shownDifference{Action: deploy.ActionUpgrade}, true},
+		{"what is kept does not", shownDifference{Action: deploy.ActionKeep}, false},
+		{"what is left alone does not", shownDifference{Action: deploy.ActionSkip}, false},
+		{"drift that is only watched does not", shownDifference{Action: deploy.ActionDrift}, false},
+		{"a prune that waits for somebody's word does", shownDifference{Action: deploy.ActionKeep, Blocked: true}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.s.counts(); got != c.want {
+				t.Errorf("got %t", got)
+			}
+		})
 	}
 }
 
@@ -155,6 +180,8 @@ func TestWriteTree(t *testing.T) {
 		}},
 		{Object: at("PersistentVolumeClaim", "data"), Health: "Current", Kept: true, Created: created},
 		{Object: deploy.ObjectID{Kind: "Namespace", Name: "shop"}, Health: "Terminating", Finalizers: []string{"kubernetes"}, Created: created},
+		{Object: at("ConfigMap", "many"), Health: "Current", PruneBlocked: deploy.BlockedByLimit, Created: created},
+		{Object: at("ConfigMap", "all"), Health: "Current", PruneBlocked: deploy.BlockedByEmpty, Created: created},
 		{Object: at("Secret", "login"), Health: "NotFound"},
 	}})
 	if err != nil {
@@ -167,7 +194,11 @@ func TestWriteTree(t *testing.T) {
 │   └── ReplicaSet/web-2             Current      1m30s
 ├── PersistentVolumeClaim/shop/data  Current      1m30s   kept: no longer in the artifact
 ├── Namespace/shop                   Terminating  1m30s   waits for kubernetes
+├── ConfigMap/shop/many              Current      1m30s   would be pruned: blocked by pruneLimit
+├── ConfigMap/shop/all               Current      1m30s   would be pruned: blocked, because the artifact renders no objects
 └── Secret/shop/login                NotFound
+
+The prune waits for somebody's word: towline diff kustomization/web says which digest to allow.
 `
 	if d := cmp.Diff(want, b.String()); d != "" {
 		t.Fatal(d)

@@ -26,12 +26,14 @@ type shownDifference struct {
 	Fields []string        `json:"fields,omitempty"`
 	Reason string          `json:"reason,omitempty"`
 	Error  string          `json:"error,omitempty"`
+	// Blocked is a prune that waits for somebody's word.
+	Blocked bool `json:"blocked,omitempty"`
 	// Diff of the object as YAML, unified.
 	Diff string `json:"diff,omitempty"`
 }
 
 func show(target string, d deploy.Difference) (shownDifference, error) {
-	s := shownDifference{Target: target, Action: d.Action, Object: d.Object, Fields: d.Fields, Reason: d.Reason}
+	s := shownDifference{Target: target, Action: d.Action, Object: d.Object, Fields: d.Fields, Reason: d.Reason, Blocked: d.Blocked}
 	if d.Err != nil {
 		s.Error = d.Err.Error()
 	}

@@ -4,15 +4,18 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/fatih/color"
 	"github.com/spf13/cobra"
+	kstatus "sigs.k8s.io/cli-utils/pkg/kstatus/status"
 
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/record"
 )
 
 func newTree() *cobra.Command {
@@ -48,6 +51,7 @@ func newTree() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			markEmpty(ctx, v, target, objects)
 			name := target.Name.Short(v.cfg.Namespace)
 			if len(objects) == 0 {
 				return fmt.Errorf("%s: nothing has been applied yet (towline diff %s shows what would be)", name, name)
@@ -60,6 +64,23 @@ func newTree() *cobra.Command {
 	addColor(c)
 	output.add(c)
 	return c
+}
+
+// markEmpty marks the objects of a target whose last artifact rendered none: that is refused before the inventory is written, so only the record of the attempt tells.
+func markEmpty(ctx context.Context, v *view, t deploy.Target, objects []deploy.Live) {
+	records, _ := record.New(v.clients, v.cfg.Namespace).Load(ctx) // without them the objects are shown all the same
+	i := slices.IndexFunc(records, func(r deploy.Record) bool { return r.Target.Name == t.Name })
+	if i < 0 || len(records[i].History) == 0 {
+		return
+	}
+	if last := records[i].History[0]; last.Reason != deploy.ReasonPruneBlocked || last.Changes > 0 {
+		return // an attempt with changes had objects
+	}
+	for i, o := range objects {
+		if !o.Kept && o.Health != string(kstatus.NotFoundStatus) {
+			objects[i].PruneBlocked = deploy.BlockedByEmpty
+		}
+	}
 }
 
 // shownTree is what is printed.
@@ -92,6 +113,9 @@ func writeTree(w io.Writer, t shownTree) error {
 			line += "  " + m
 		}
 		fmt.Fprintln(&b, strings.TrimRight(line, " "))
+	}
+	if slices.ContainsFunc(t.Objects, func(l deploy.Live) bool { return l.PruneBlocked != "" }) {
+		fmt.Fprintf(&b, "\nThe prune waits for somebody's word: towline diff %s says which digest to allow.\n", t.Target)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -139,6 +163,12 @@ func treeMessage(l deploy.Live) string {
 	var parts []string
 	if l.Kept {
 		parts = append(parts, color.CyanString("kept: no longer in the artifact"))
+	}
+	switch l.PruneBlocked {
+	case deploy.BlockedByLimit:
+		parts = append(parts, color.RedString("would be pruned: blocked by pruneLimit"))
+	case deploy.BlockedByEmpty:
+		parts = append(parts, color.RedString("would be pruned: blocked, because the artifact renders no objects"))
 	}
 	if len(l.Finalizers) > 0 {
 		parts = append(parts, "waits for "+strings.Join(l.Finalizers, ", "))

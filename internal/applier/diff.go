@@ -140,6 +140,7 @@ func (v *preview) prune(ctx context.Context, c deploy.Change, d verdict) *deploy
 		return keep("it passes to " + heir.target)
 	}
 	if v.note.blocked != nil {
+		out.Blocked = true
 		return keep(v.note.blocked.Error())
 	}
 	if object.IsKindNamespace(d.live) {
@@ -168,6 +169,10 @@ func (v *preview) apply(ctx context.Context, c deploy.Change, u *unstructured.Un
 	m := v.note.modes[id]
 	if live == nil {
 		out.Action = deploy.ActionCreate
+		if why := m.and(v.note.render.modes[id]).skip; why != "" {
+			out.Action, out.Reason = deploy.ActionSkip, why
+			return out
+		}
 	} else {
 		out.Action, out.Before = deploy.ActionUpdate, visible(live)
 		m = m.and(v.note.render.modes[id]).and(modeOf(live))

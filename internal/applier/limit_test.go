@@ -75,10 +75,27 @@ func TestPruneLimit(t *testing.T) {
 		}
 		wantEqual(t, "objects", w.count(), 19)
 	})
+	w.step(t, "its objects say that their prune is blocked, and a diff that they wait for somebody's word", func(t *testing.T) {
+		blocked := map[string]int{}
+		for _, l := range must(w.engine.Objects(t.Context(), w.target))(t) {
+			blocked[l.PruneBlocked]++
+		}
+		wantEqual(t, "objects", blocked, map[string]int{"": 13, deploy.BlockedByLimit: 6})
+		differences := must(w.engine.Diff(t.Context(), w.work(true)))(t)
+		for _, d := range differences {
+			if d.Action != deploy.ActionKeep || !d.Blocked || !strings.Contains(d.Reason, "allowMassPrune") {
+				t.Errorf("%s %s: %s", d.Action, d.Object, d.Reason)
+			}
+		}
+		wantEqual(t, "differences", len(differences), 6)
+	})
 	w.step(t, "an artifact that drops less prunes", func(t *testing.T) {
 		w.text = w.some("old", 8, "2") + w.some("new", 9, "1")
 		w.converge(false)
 		wantEqual(t, "objects", w.count(), 17)
+		for _, l := range must(w.engine.Objects(t.Context(), w.target))(t) {
+			wantEqual(t, l.Object.Name+" blocked", l.PruneBlocked, "")
+		}
 	})
 	w.step(t, "the wrong digest is no override, the right one is", func(t *testing.T) {
 		w.text = w.configMap("old0", "2")

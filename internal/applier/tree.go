@@ -57,6 +57,9 @@ func (e *Engine) Objects(ctx context.Context, t deploy.Target) ([]deploy.Live, e
 			out[i] = f.tell(d.live)
 		}
 		out[i].Kept = known[d.id].kept
+		if known[d.id].blockedOf > 0 && (d.live != nil || d.err != nil) {
+			out[i].PruneBlocked = deploy.BlockedByLimit
+		}
 	}
 	return out, nil
 }
