@@ -73,18 +73,18 @@ func render(ctx context.Context, settings config.Agent, arg, path string) ([]*un
 	if err != nil {
 		return nil, err
 	}
-	if target.HelmRelease != nil {
-		return helm.Render(ctx, target, revision)
-	}
-	builder := build.New(build.Options{})
+	var read func(ctx context.Context, kind, namespace, name string) (map[string][]byte, error)
 	if needsValues(target) {
 		clients, err := connect(settings)
 		if err != nil {
 			return nil, err
 		}
-		builder = newBuilder(values{clients.Kubernetes})
+		read = values{clients.Kubernetes}.read
 	}
-	return builder.Build(ctx, target, revision.Dir)
+	if target.HelmRelease != nil {
+		return helm.Render(ctx, helm.Options{Read: read, Patch: build.Patch}, target, revision)
+	}
+	return build.New(build.Options{Read: read}).Build(ctx, target, revision.Dir)
 }
 
 // revisionOf is what a source has now, or the path in its place. The cluster is only asked where the source needs it.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,15 +29,13 @@ func newEngines(clients *kube.Clients, namespace string, log *zap.Logger) engine
 		manifests: applier.New(applier.Options{
 			Clients:   clients,
 			Clusters:  kube.NewPool(clients, own.secret),
-			Builder:   newBuilder(own),
+			Builder:   build.New(build.Options{Read: own.read}),
 			Namespace: namespace,
 			Log:       log,
 		}),
-		releases: helm.New(helm.Options{Clients: clients, Log: log}),
+		releases: helm.New(helm.Options{Clients: clients, Read: own.read, Patch: build.Patch, Log: log}),
 	}
 }
-
-func newBuilder(v values) *build.Builder { return build.New(build.Options{Read: v.read}) }
 
 // values reads what targets name in the cluster: variables, keys, kubeconfigs. Its errors are those of the API server.
 type values struct{ client kubernetes.Interface }
@@ -76,10 +75,10 @@ func (v values) configMap(ctx context.Context, namespace, name string) (map[stri
 
 // needsValues reports whether building a target asks the cluster for something.
 func needsValues(t deploy.Target) bool {
-	k := t.Kustomization
-	if k == nil {
-		return false
+	if h := t.HelmRelease; h != nil {
+		return slices.ContainsFunc(h.ValuesFrom, func(f deploy.ValuesFrom) bool { return f.File == "" })
 	}
+	k := t.Kustomization
 	if k.Decryption != nil && k.Decryption.SecretRef != nil {
 		return true
 	}

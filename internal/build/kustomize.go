@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/api/types"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/kustomize/kyaml/openapi"
 	"sigs.k8s.io/kustomize/kyaml/yaml"
 
@@ -29,7 +30,7 @@ func (b *build) kustomize(ctx context.Context, entries, components []string) ([]
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	resources, err := run(b.view, b.check.customSchema)
+	resources, err := run(b.view, b.view.overlayDir, b.check.customSchema)
 	if failed := b.view.decrypt.failed; failed != nil {
 		return nil, failed
 	}
@@ -63,7 +64,12 @@ func overlay(s *deploy.KustomizationSpec, entries, components []string) ([]byte,
 			k[key] = value
 		}
 	}
-	patches := slices.Clone(s.Patches)
+	return withChanges(k, s.Patches, s.Images)
+}
+
+// withChanges adds patches and images to a kustomization file and writes it as JSON.
+func withChanges(k map[string]any, patches []deploy.Patch, images []deploy.Image) ([]byte, error) {
+	patches = slices.Clone(patches)
 	for i, p := range patches {
 		var content any
 		if err := yaml.Unmarshal([]byte(p.Patch), &content); err != nil {
@@ -78,8 +84,8 @@ func overlay(s *deploy.KustomizationSpec, entries, components []string) ([]byte,
 	if len(patches) > 0 {
 		k["patches"] = patches
 	}
-	if len(s.Images) > 0 {
-		k["images"] = s.Images
+	if len(images) > 0 {
+		k["images"] = images
 	}
 	b, err := json.Marshal(k)
 	if err != nil {
@@ -110,15 +116,15 @@ func fill() {
 	schema.filled = true
 }
 
-// run is kustomize itself.
-func run(v *view, customSchema bool) (resmap.ResMap, error) {
+// run is kustomize itself, in a folder of a file system.
+func run(v filesys.FileSystem, dir string, customSchema bool) (resmap.ResMap, error) {
 	if customSchema {
 		schema.Lock()
 		defer schema.Unlock()
 		openapi.ResetOpenAPI()
 		defer fill()
 		defer openapi.ResetOpenAPI()
-		return safely(v)
+		return safely(v, dir)
 	}
 	schema.Lock()
 	if !schema.filled {
@@ -127,11 +133,11 @@ func run(v *view, customSchema bool) (resmap.ResMap, error) {
 	schema.Unlock()
 	schema.RLock()
 	defer schema.RUnlock()
-	return safely(v)
+	return safely(v, dir)
 }
 
 // safely turns kustomize's panics, for instance over a schema that is none, into errors.
-func safely(v *view) (m resmap.ResMap, err error) {
+func safely(v filesys.FileSystem, dir string) (m resmap.ResMap, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = errors.New("it failed on something that it cannot read: check patches and the openapi field")
@@ -139,5 +145,5 @@ func safely(v *view) (m resmap.ResMap, err error) {
 	}()
 	// The file system is the artifact and nothing else, so that the restriction to the kustomization's own folder, which would forbid ../shared.yaml, is not needed.
 	opts := &krusty.Options{Reorder: krusty.ReorderOptionNone, LoadRestrictions: types.LoadRestrictionsNone, PluginConfig: types.DisabledPluginConfig()}
-	return krusty.MakeKustomizer(opts).Run(v, v.overlayDir)
+	return krusty.MakeKustomizer(opts).Run(v, dir)
 }

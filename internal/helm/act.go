@@ -52,7 +52,7 @@ func (e *Engine) act(ctx context.Context, n note, progress deploy.Progress) (pru
 		}
 		err = e.operate(ctx, t, n.place, timeout, progress, func(op *operation) (err error) {
 			op.seed(n.observed)
-			op.stamp = labelsOf(t, n.want, d.try)
+			op.stamp, op.secret = labelsOf(t, n.want, d.try), n.secret
 			version, pruned, err = op.bring(n)
 			return err
 		})

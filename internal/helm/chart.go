@@ -84,8 +84,8 @@ type prepared struct {
 	crds   []chart.CRD
 }
 
-// prepare loads chart and values and checks what can be checked before anything is touched.
-func prepare(w deploy.Work) (*prepared, error) {
+// prepare loads chart and values and checks what can be checked before anything is touched: the values against the charts' schemas, unless the spec of the operation says not to.
+func prepare(w deploy.Work, do act) (*prepared, error) {
 	c, err := loadChart(w.Revision)
 	if err != nil {
 		return nil, err
@@ -100,8 +100,12 @@ func prepare(w deploy.Work) (*prepared, error) {
 	if p.values, err = parseValues(w.Target.HelmRelease.Values); err != nil {
 		return nil, err
 	}
-	if hasSchema(c) || len(c.CRDObjects()) > 0 {
-		if p.crds, err = examine(w, hasSchema(c)); err != nil {
+	unchecked := orZero(w.Target.HelmRelease.Upgrade).DisableSchemaValidation
+	if do == doInstall {
+		unchecked = orZero(w.Target.HelmRelease.Install).DisableSchemaValidation
+	}
+	if schemas := hasSchema(c) && !unchecked; schemas || len(c.CRDObjects()) > 0 {
+		if p.crds, err = examine(w, schemas); err != nil {
 			return nil, err
 		}
 	}

@@ -39,7 +39,7 @@ func (e *Engine) Diff(ctx context.Context, w deploy.Work) ([]deploy.Difference, 
 	w = n.work
 	var out []deploy.Difference
 	err = e.operate(ctx, w.Target, n.place, targetTimeout(w.Target), nil, func(op *operation) (err error) {
-		op.secrets.dry, op.log = true, zap.NewNop()
+		op.secrets.dry, op.log, op.secret = true, zap.NewNop(), n.secret
 		op.seed(n.observed)
 		out, err = op.compare(w, n)
 		return err
@@ -67,7 +67,7 @@ func (n note) repairs() []deploy.Difference {
 
 // compare is bring without the doing.
 func (op *operation) compare(w deploy.Work, n note) ([]deploy.Difference, error) {
-	p, err := prepare(w)
+	p, err := prepare(w, n.decision.do)
 	if err != nil {
 		return nil, err
 	}

@@ -35,14 +35,20 @@ var setGlobals = sync.OnceFunc(func() {
 // Options are what an Engine is made of.
 type Options struct {
 	Clients *kube.Clients
+	// Read reads what valuesFrom names.
+	Read Reader
+	// Patch runs postRenderers.
+	Patch Patcher
 	// Log receives the engine's events, and what the SDK says at debug level. Nil: nothing.
 	Log *zap.Logger
 }
 
 // Engine installs, upgrades and uninstalls releases. It may work on several targets at once, but on each target one call at a time.
 type Engine struct {
-	pool *pool
-	log  *zap.Logger
+	pool  *pool
+	read  Reader
+	patch Patcher
+	log   *zap.Logger
 
 	// mu guards what follows.
 	mu sync.Mutex
@@ -60,7 +66,7 @@ func New(o Options) *Engine {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	return &Engine{pool: newPool(o.Clients), log: o.Log.Named("helm"), settled: map[deploy.Name]string{}, undone: map[deploy.Name]undone{}, same: map[deploy.Name]*sameness{}}
+	return &Engine{pool: newPool(o.Clients), read: o.Read, patch: o.Patch, log: o.Log.Named("helm"), settled: map[deploy.Name]string{}, undone: map[deploy.Name]undone{}, same: map[deploy.Name]*sameness{}}
 }
 
 // Delete uninstalls the target's release and everything that failed revisions of it left behind. A release that is gone, or whose newest revision belongs to
@@ -104,6 +110,7 @@ func (e *Engine) operate(ctx context.Context, t deploy.Target, at place, timeout
 	if err != nil {
 		return err
 	}
+	op.patch = e.patch
 	if op.kube.rules, err = rulesOf(t); err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 // bring makes the release be what was decided, and cleans up behind earlier failures. It returns the revision that it made, and the objects that were removed by the way.
 func (op *operation) bring(n note) (version int, removed []deploy.Change, err error) {
 	w := n.work
-	p, err := prepare(w)
+	p, err := prepare(w, n.decision.do)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -79,7 +79,7 @@ func (op *operation) newInstall(t deploy.Target, replace bool) *action.Install {
 	in.TakeOwnership = !o.DisableTakeOwnership        // of what nobody owns: see client.refuseForeign
 	in.Wait, in.WaitForJobs, in.DisableHooks = !o.DisableWait, !o.DisableWait && !o.DisableWaitForJobs, o.DisableHooks
 	in.Timeout = op.timeout
-	in.PostRenderer = labeller{value: t.Name.LabelValue()}
+	in.PostRenderer = labellerOf(t, op.patch, op.secret)
 	return in
 }
 

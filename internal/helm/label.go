@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,14 +16,56 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-// labeller is a post-renderer that puts the target's label on every object, hooks excepted. It edits the YAML's nodes, so that comments, quotes and the spelling of numbers stay
-// as the chart wrote them.
-type labeller struct{ value string }
+// labeller is a post-renderer that puts the target's label on every object, hooks excepted, and what else the target wants there. It edits the YAML's nodes, so that comments, quotes
+// and the spelling of numbers stay as the chart wrote them.
+type labeller struct {
+	value string
+	// patch runs the postRenderers; nil: there are none.
+	patch  func([]byte) ([]byte, error)
+	common *deploy.CommonMetadata
+	secret secretTexts
+}
+
+// labellerOf is that of a target.
+func labellerOf(t deploy.Target, patch Patcher, secret []string) labeller {
+	l := labeller{value: t.Name.LabelValue(), common: t.HelmRelease.CommonMetadata, secret: newSecretTexts(secret)}
+	if len(t.HelmRelease.PostRenderers) > 0 {
+		l.patch = func(manifests []byte) ([]byte, error) { return runPostRenderers(t, patch, manifests) }
+	}
+	return l
+}
+
+// Patcher does what kustomize would to manifests.
+type Patcher func(manifests []byte, k deploy.KustomizeRenderer) ([]byte, error)
+
+// runPostRenderers runs them in order.
+func runPostRenderers(t deploy.Target, patch Patcher, manifests []byte) ([]byte, error) {
+	if patch == nil {
+		return nil, errors.New("postRenderers cannot be run here")
+	}
+	var err error
+	for i, r := range t.HelmRelease.PostRenderers {
+		if r.Kustomize == nil {
+			continue
+		}
+		if manifests, err = patch(manifests, *r.Kustomize); err != nil {
+			return nil, fmt.Errorf("postRenderers[%d].kustomize: %w", i, err)
+		}
+	}
+	return manifests, nil
+}
 
 var _ postrender.PostRenderer = labeller{}
 
 // Run implements postrender.PostRenderer.
 func (l labeller) Run(in *bytes.Buffer) (*bytes.Buffer, error) {
+	if l.patch != nil {
+		patched, err := l.patch(in.Bytes())
+		if err != nil {
+			return nil, err
+		}
+		in = bytes.NewBuffer(patched)
+	}
 	dec := yaml.NewDecoder(in)
 	out := &bytes.Buffer{}
 	for {
@@ -68,19 +111,40 @@ func (l labeller) label(object *yaml.Node) {
 	if metadata == nil || metadata.Kind != yaml.MappingNode {
 		return // no object: the server will say so better
 	}
-	labels := child(metadata, "labels")
-	if labels == nil {
-		labels = &yaml.Node{}
-		metadata.Content = append(metadata.Content, text("labels"), labels)
+	if c := l.common; c != nil {
+		setAll(metadata, "labels", c.Labels)
+		setAll(metadata, "annotations", c.Annotations)
 	}
-	if labels.Kind != yaml.MappingNode { // labels: with nothing below it
-		*labels = yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	set(submap(metadata, "labels"), deploy.LabelTarget, l.value)
+	l.secret.mark(object)
+}
+
+func setAll(metadata *yaml.Node, key string, values map[string]string) {
+	for _, k := range slices.Sorted(maps.Keys(values)) {
+		set(submap(metadata, key), k, values[k])
 	}
-	if old := child(labels, deploy.LabelTarget); old != nil {
-		*old = *text(l.value)
+}
+
+// submap is the map under a key, made where there is none; a key with nothing below it is one.
+func submap(m *yaml.Node, key string) *yaml.Node {
+	sub := child(m, key)
+	if sub == nil {
+		sub = &yaml.Node{}
+		m.Content = append(m.Content, text(key), sub)
+	}
+	if sub.Kind != yaml.MappingNode {
+		*sub = yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	}
+	return sub
+}
+
+// set sets a text.
+func set(m *yaml.Node, key, value string) {
+	if old := child(m, key); old != nil {
+		*old = *text(value)
 		return
 	}
-	labels.Content = append(labels.Content, text(deploy.LabelTarget), text(l.value))
+	m.Content = append(m.Content, text(key), text(value))
 }
 
 // child is the value of a key.

@@ -18,6 +18,8 @@ type note struct {
 	want     fingerprint
 	observed observation
 	decision decision
+	// secret are the values that came from Secrets and files.
+	secret []string
 	// found are the objects to repair.
 	found []deviation
 }
@@ -56,11 +58,14 @@ func (e *Engine) Plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) 
 	return p, nil
 }
 
-// decide looks at the release's records, and at nothing else.
+// decide gathers the values, looks at the release's records, and says what is to be done.
 func (e *Engine) decide(ctx context.Context, w deploy.Work) (note, error) {
-	t := w.Target
-	n := note{work: w, place: placeOf(t)}
 	var err error
+	n := note{work: w, place: placeOf(w.Target)}
+	if n.work.Target, n.secret, err = resolve(ctx, e.read, w.Target); err != nil {
+		return n, err
+	}
+	t := n.work.Target
 	if n.want, err = fingerprintOf(w.Revision.Digest, t.HelmRelease, n.place); err != nil {
 		return n, err
 	}

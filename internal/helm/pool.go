@@ -60,6 +60,9 @@ type operation struct {
 	progress deploy.Progress
 	// stamp is what new revisions are labelled with.
 	stamp map[string]string
+	// patch runs postRenderers; secret are the values that came from Secrets and files.
+	patch  Patcher
+	secret []string
 	// hooks are all those of the release while its tests run.
 	hooks []*release.Hook
 }

@@ -20,12 +20,16 @@ import (
 )
 
 // Render is what a release would send: the CRDs of the chart where an install creates them, the manifests in Helm's order, the hooks. No cluster is asked: lookup finds
-// nothing, and .Capabilities are those of the Kubernetes version that this agent was built with.
-func Render(ctx context.Context, t deploy.Target, r deploy.Revision) ([]*unstructured.Unstructured, error) {
+// nothing, and .Capabilities are those of the Kubernetes version that this agent was built with. Of the options, Read and Patch are used.
+func Render(ctx context.Context, o Options, t deploy.Target, r deploy.Revision) ([]*unstructured.Unstructured, error) {
 	if err := ctx.Err(); err != nil { // the SDK does not look
 		return nil, err
 	}
-	p, err := prepare(deploy.Work{Target: t, Revision: r})
+	t, secret, err := resolve(ctx, o.Read, t)
+	if err != nil {
+		return nil, err
+	}
+	p, err := prepare(deploy.Work{Target: t, Revision: r}, doInstall)
 	if err != nil {
 		return nil, err
 	}
@@ -39,24 +43,21 @@ func Render(ctx context.Context, t deploy.Target, r deploy.Revision) ([]*unstruc
 	in.ReleaseName, in.Namespace = at.name, at.namespace
 	in.ClientOnly, in.DryRun, in.DryRunOption, in.Replace = true, true, "client", true
 	in.SkipCRDs, in.SkipSchemaValidation = true, true
-	in.PostRenderer = labeller{value: t.Name.LabelValue()}
+	in.PostRenderer = labellerOf(t, o.Patch, secret)
 	rel, err := in.RunWithContext(ctx, p.chart, p.values)
 	if err != nil {
 		err = maskOf(t.HelmRelease.Values, p.chart.Name(), at.name, at.namespace).error(err)
 		return nil, fmt.Errorf("render chart %s: %w", p.chart.Name(), err)
 	}
-	o := t.HelmRelease.Install
-	if o == nil {
-		o = &deploy.Install{}
-	}
+	install := orZero(t.HelmRelease.Install)
 	var texts []string
-	if o.CRDs != deploy.CRDsSkip {
+	if install.CRDs != deploy.CRDsSkip {
 		for _, crd := range p.crds {
 			texts = append(texts, string(crd.File.Data))
 		}
 	}
 	texts = append(texts, rel.Manifest)
-	if !o.DisableHooks {
+	if !install.DisableHooks {
 		for _, h := range rel.Hooks {
 			texts = append(texts, h.Manifest)
 		}

@@ -50,7 +50,7 @@ func TestRender(t *testing.T) {
 		if edit != nil {
 			edit(target.HelmRelease)
 		}
-		objects, err := Render(t.Context(), target, r)
+		objects, err := Render(t.Context(), Options{}, target, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +107,7 @@ func TestRender(t *testing.T) {
 			want = append(want, "ConfigMap/"+name)
 		}
 		target, r := offline(t, "", plain("1.0.0", map[string]string{"all": doc.String()}))
-		objects, err := Render(t.Context(), target, r)
+		objects, err := Render(t.Context(), Options{}, target, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +138,7 @@ func TestRenderErrors(t *testing.T) {
 	} {
 		t.Run(tc.name+" is named by its chart, without paths of the cache and without values", func(t *testing.T) {
 			target, r := offline(t, secret, tc.chart)
-			_, err := Render(t.Context(), target, r)
+			_, err := Render(t.Context(), Options{}, target, r)
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -151,7 +151,7 @@ func TestRenderErrors(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		target, r := offline(t, "", plain("1.0.0", map[string]string{"a": configMapNamed("a")}))
-		if _, err := Render(ctx, target, r); err == nil {
+		if _, err := Render(ctx, Options{}, target, r); err == nil {
 			t.Error("no error")
 		}
 	})

@@ -51,7 +51,7 @@ func (op *operation) newUpgrade(t deploy.Target) *action.Upgrade {
 	up.Wait, up.WaitForJobs, up.DisableHooks = !o.DisableWait, !o.DisableWait && !o.DisableWaitForJobs, o.DisableHooks
 	up.CleanupOnFail = o.CleanupOnFail
 	up.Timeout = op.timeout
-	up.PostRenderer = labeller{value: t.Name.LabelValue()}
+	up.PostRenderer = labellerOf(t, op.patch, op.secret)
 	return up
 }
 
