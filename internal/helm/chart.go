@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/Masterminds/semver/v3"
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
@@ -31,7 +32,26 @@ func loadChart(r deploy.Revision) (*chart.Chart, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the chart of %s: %w", r, withoutPath(err, r.Dir))
 	}
+	c.Metadata.Version = versionWith(c.Metadata.Version, r.Digest)
 	return c, nil
+}
+
+// versionDigits is how much of the artifact's digest a chart's version bears, as in Flux.
+const versionDigits = 12
+
+// versionWith is a chart's version with the beginning of the artifact's digest as build metadata, in place of what it has there: so a chart that is pushed again under its version can be
+// told from the one before, in templates, records and helm list.
+func versionWith(version, digest string) string {
+	_, hex, ok := strings.Cut(digest, ":")
+	v, err := semver.NewVersion(version)
+	if err != nil || !ok || len(hex) < versionDigits {
+		return version // the loader refuses what is no version; a folder of the disk has no digest
+	}
+	with, err := v.SetMetadata(hex[:versionDigits])
+	if err != nil {
+		return version
+	}
+	return with.String()
 }
 
 // chartPath is the archive or the folder to load. In an extracted artifact the chart is at the root, or one folder deep as in Helm's own archives.

@@ -157,7 +157,7 @@ const configMap = `apiVersion: v1
 kind: ConfigMap
 metadata: {name: {{ .Release.Name }}}
 data:
-  chart: {{ .Chart.Version | quote }}
+  chart: {{ first (splitList "+" .Chart.Version) | quote }}
   big: {{ .Values.big | quote }}
   dotted: {{ index .Values "node.kubernetes.io/role" | default "" | quote }}
 `

@@ -292,3 +292,17 @@ func TestLoadChartFinds(t *testing.T) {
 		}
 	})
 }
+
+func TestVersionWith(t *testing.T) {
+	const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	for in, want := range map[string]string{
+		"1.2.3": "1.2.3+0123456789ab", "1.2.3-rc.1": "1.2.3-rc.1+0123456789ab", "1.2.3+build.7": "1.2.3+0123456789ab", "no version": "no version",
+	} {
+		if got := versionWith(in, digest); got != want {
+			t.Errorf("%s: got %s, want %s", in, got, want)
+		}
+	}
+	if got := versionWith("1.2.3", ""); got != "1.2.3" {
+		t.Errorf("without a digest: %s", got)
+	}
+}

@@ -37,7 +37,7 @@ func TestRender(t *testing.T) {
 		"values.yaml":         "replicas: 1\nbig: 1\npassword: none\n",
 		"crds/widget.yaml":    crd("example.org", "f"),
 		"templates/z.yaml":    "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: {{ .Release.Name }}, namespace: {{ .Release.Namespace }}}\nspec: {replicas: {{ .Values.replicas }}}\n",
-		"templates/b.yaml":    "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b, labels: {mine: kept}}\ndata: {big: {{ .Values.big | quote }}, version: {{ .Chart.Version }}}\n---\n# only a comment\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a}\n",
+		"templates/b.yaml":    "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b, labels: {mine: kept}}\ndata: {big: {{ .Values.big | quote }}, version: {{ .Chart.Version | replace \"+\" \"_\" }}}\n---\n# only a comment\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a}\n",
 		"templates/c.yaml":    "apiVersion: v1\nkind: Secret\nmetadata: {name: c}\nstringData: {old: {{ lookup \"v1\" \"Secret\" \"prod\" \"c\" | toJson | quote }}, kube: {{ .Capabilities.KubeVersion.Major | quote }}}\n",
 		"templates/h.yaml":    renderedHook,
 		"templates/_h.tpl":    "{{ define \"unused\" }}{{ end }}",
