@@ -53,6 +53,8 @@ type client struct {
 	named []string
 	// undeleted is why objects could not be deleted: the SDK drops that.
 	undeleted []error
+	// lingering: objects of an uninstalled release are still there, when the time was up.
+	lingering bool
 }
 
 var (

@@ -63,6 +63,13 @@ func (r records) Update(key string, rel *release.Release) error {
 	if rel.Info.Status == release.StatusDeployed {
 		crashpoint.At("helm.before-record")
 	}
+	if rel.Info.Status == release.StatusUninstalled && r.op.kube.lingering {
+		info := *rel.Info
+		info.Status = release.StatusUninstalling // so that the next attempt goes on with it
+		still := *rel
+		still.Info = &info
+		rel = &still
+	}
 	err := r.Secrets.Update(key, slim(r.op.whole(rel)))
 	if rel.Info.Status == release.StatusUninstalling {
 		crashpoint.At("helm.uninstalling")
@@ -70,8 +77,14 @@ func (r records) Update(key string, rel *release.Release) error {
 	return err
 }
 
+// errLingering keeps records that the SDK would delete: without them nobody would know what is left.
+var errLingering = errors.New("its records stay until all of its objects are gone")
+
 // Delete removes a revision's record.
 func (r records) Delete(key string) (*release.Release, error) {
+	if r.op.kube.lingering {
+		return nil, errLingering
+	}
 	if r.op.kube.removing {
 		crashpoint.At("helm.before-forget")
 	}

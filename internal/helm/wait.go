@@ -84,6 +84,7 @@ func (c *client) WaitForDelete(list helmkube.ResourceList, timeout time.Duration
 	}
 	for _, i := range list {
 		if err := c.await(helmkube.ResourceList{i}, timeout, q); err != nil {
+			c.lingering = c.removing
 			return err
 		}
 	}

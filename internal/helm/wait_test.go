@@ -108,19 +108,25 @@ func TestWaiting(t *testing.T) {
 		wantFailure(t, err, deploy.ReasonTimeout, "container a is waiting: ImagePullBackOff")
 		wantFailure(t, err, deploy.ReasonTimeout, "PersistentVolumeClaim/"+e.ns+"/c is not ready: the claim is Pending\n") // whose pods those are not
 	})
-	t.Run("a finalizer that holds an object up is named when an uninstallation runs out of time", func(t *testing.T) {
-		e := newEnv(t)
-		target := e.target("", func(s *deploy.HelmReleaseSpec) {
-			s.Uninstall = &deploy.Uninstall{Timeout: &metav1.Duration{Duration: 2 * time.Second}}
-		})
-		held := strings.Replace(configMapNamed("held"), "{name: held}", "{name: held, finalizers: [example.org/hold]}", 1)
-		e.bring(target, e.revision(plain("1.0.0", map[string]string{"a": held})))
-		err := e.engine.Delete(t.Context(), target, nil)
-		wantFailure(t, err, deploy.ReasonTimeout, "ConfigMap/"+e.ns+"/held is still there: held by finalizer example.org/hold")
-		_, err = e.set.CoreV1().ConfigMaps(e.ns).Patch(t.Context(), "held", "application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
-		e.must(err)
-		e.must(e.engine.Delete(t.Context(), target, nil))
-		wantEqual(t, "objects", e.configMaps(e.ns), "")
+	t.Run("a finalizer that holds an object up is named when an uninstallation runs out of time, each time until the object is gone", func(t *testing.T) {
+		for keep, left := range map[bool]string{false: "release: not found", true: "1:uninstalled"} {
+			e := newEnv(t)
+			target := e.target("", func(s *deploy.HelmReleaseSpec) {
+				s.Uninstall = &deploy.Uninstall{Timeout: &metav1.Duration{Duration: 2 * time.Second}, KeepHistory: keep}
+			})
+			held := strings.Replace(configMapNamed("held"), "{name: held}", "{name: held, finalizers: [example.org/hold]}", 1)
+			e.bring(target, e.revision(plain("1.0.0", map[string]string{"a": held})))
+			for range 2 {
+				err := e.engine.Delete(t.Context(), target, nil)
+				wantFailure(t, err, deploy.ReasonTimeout, "ConfigMap/"+e.ns+"/held is still there: held by finalizer example.org/hold")
+				wantEqual(t, "history", e.history(e.ns, "web"), "1:uninstalling")
+			}
+			_, err := e.set.CoreV1().ConfigMaps(e.ns).Patch(t.Context(), "held", "application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+			e.must(err)
+			e.must(e.engine.Delete(t.Context(), target, nil))
+			wantEqual(t, "objects", e.configMaps(e.ns), "")
+			wantEqual(t, "history", e.history(e.ns, "web"), left)
+		}
 	})
 }
 

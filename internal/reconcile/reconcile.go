@@ -169,7 +169,7 @@ func (r *Reconciler) finish(parent context.Context, out deploy.Outcome, at stage
 	if errors.As(out.Err, &f) {
 		out.RetryAfter = f.RetryAfter
 	}
-	if out.Reason == deploy.ReasonTimeout {
+	if out.Reason == deploy.ReasonTimeout && (t.HelmRelease == nil || f == nil) { // of a release's operations each has its own time, and says so
 		out.Err = fmt.Errorf("gave up after %s: %w", limit(t), out.Err)
 	}
 	r.report(out, at)
