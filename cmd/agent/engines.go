@@ -25,15 +25,16 @@ type engines struct {
 // newEngines builds them over the agent's own clients; its state is in the namespace. No request is made.
 func newEngines(clients *kube.Clients, namespace string, log *zap.Logger) engines {
 	own := values{clients.Kubernetes}
+	clusters := kube.NewPool(clients, own.secret)
 	return engines{
 		manifests: applier.New(applier.Options{
 			Clients:   clients,
-			Clusters:  kube.NewPool(clients, own.secret),
+			Clusters:  clusters,
 			Builder:   build.New(build.Options{Read: own.read}),
 			Namespace: namespace,
 			Log:       log,
 		}),
-		releases: helm.New(helm.Options{Clients: clients, Read: own.read, Patch: build.Patch, Log: log}),
+		releases: helm.New(helm.Options{Clients: clients, Clusters: clusters, Read: own.read, Patch: build.Patch, Log: log}),
 	}
 }
 

@@ -46,18 +46,12 @@ func (e *Engine) act(ctx context.Context, n note, progress deploy.Progress) (pru
 	case doTest:
 		version = n.observed.last().version
 	case doInstall, doUpgrade:
-		timeout, reason := upgradeTimeout(t), deploy.ReasonUpgradeFailed
-		if d.do == doInstall {
-			timeout, reason = installTimeout(t), deploy.ReasonInstallFailed
+		version, pruned, err = e.deploy(ctx, n, progress)
+		if renamed(err) {
+			version, pruned, err = e.replace(ctx, &n, progress, err)
 		}
-		err = e.operate(ctx, t, n.place, timeout, progress, func(op *operation) (err error) {
-			op.seed(n.observed)
-			op.stamp, op.secret = labelsOf(t, n.want, d.try), n.secret
-			version, pruned, err = op.bring(n)
-			return err
-		})
 		if err != nil {
-			return pruned, e.undo(ctx, n, progress, failure(ctx, reason, timeout, err))
+			return pruned, e.undo(ctx, n, progress, err)
 		}
 	}
 	if !orZero(t.HelmRelease.Test).Enable {
@@ -67,6 +61,39 @@ func (e *Engine) act(ctx context.Context, n note, progress deploy.Progress) (pru
 		return pruned, e.undo(ctx, n, progress, err)
 	}
 	return pruned, nil
+}
+
+// deploy installs or upgrades. It returns the revision that it made, and the objects that were removed on the way.
+func (e *Engine) deploy(ctx context.Context, n note, progress deploy.Progress) (version int, pruned []deploy.Change, err error) {
+	t, d := n.work.Target, n.decision
+	timeout, reason := upgradeTimeout(t), deploy.ReasonUpgradeFailed
+	if d.do == doInstall {
+		timeout, reason = installTimeout(t), deploy.ReasonInstallFailed
+	}
+	err = e.operate(ctx, t, n.place, timeout, progress, func(op *operation) (err error) {
+		op.seed(n.observed)
+		op.stamp, op.secret = labelsOf(t, n.want, d.try), n.secret
+		version, pruned, err = op.bring(n)
+		return err
+	})
+	if err != nil {
+		err = failure(ctx, reason, timeout, err)
+	}
+	return version, pruned, err
+}
+
+// replace uninstalls a release whose chart has another name now, and installs the new chart in its place.
+func (e *Engine) replace(ctx context.Context, n *note, progress deploy.Progress, why error) (version int, pruned []deploy.Change, err error) {
+	t := n.work.Target
+	e.log.Info("release is replaced", zap.Stringer("target", t.Name), zap.Stringer("release", n.place), zap.NamedError("because", why))
+	if _, err := e.goBack(ctx, *n, 0, progress); err != nil {
+		return 0, nil, err
+	}
+	if n.observed, err = e.observe(ctx, t); err != nil {
+		return 0, nil, &deploy.Failure{Reason: deploy.ReasonInstallFailed, Err: err}
+	}
+	n.decision.do, n.decision.recover, n.decision.replace, n.decision.policy = doInstall, false, len(n.observed) > 0, installPolicy(t)
+	return e.deploy(ctx, *n, progress)
 }
 
 // test runs the tests of a revision and writes onto its record how they ended.

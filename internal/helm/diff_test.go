@@ -141,7 +141,7 @@ func TestDiffOfWhatIsThereAlready(t *testing.T) {
 		cm.SetName(name)
 		cm.SetAnnotations(annotations)
 		e.must(unstructured.SetNestedStringMap(cm.Object, data, "data"))
-		_, err := e.engine.pool.clients.Dynamic.Resource(secrets.GroupVersion().WithResource("configmaps")).Namespace(e.ns).Create(t.Context(), cm, metav1.CreateOptions{})
+		_, err := e.engine.own.Dynamic.Resource(secrets.GroupVersion().WithResource("configmaps")).Namespace(e.ns).Create(t.Context(), cm, metav1.CreateOptions{})
 		e.must(err)
 	}
 	existing("a", map[string]string{"a": "old", "mine": "stays"}, nil)
@@ -157,7 +157,7 @@ func TestDiffOfWhatIsThereAlready(t *testing.T) {
 		only := e.revision(plain("1.0.0", map[string]string{"a": configMapNamed("a")}))
 		d := e.differences(e.target(""), only)[1]
 		e.bring(e.target(""), only)
-		got, err := e.engine.pool.clients.Dynamic.Resource(secrets.GroupVersion().WithResource("configmaps")).Namespace(e.ns).Get(t.Context(), "a", metav1.GetOptions{})
+		got, err := e.engine.own.Dynamic.Resource(secrets.GroupVersion().WithResource("configmaps")).Namespace(e.ns).Get(t.Context(), "a", metav1.GetOptions{})
 		e.must(err)
 		if diff := cmp.Diff(d.After.Object, own(got).Object); diff != "" {
 			t.Errorf("(-said +is):\n%s", diff)

@@ -34,7 +34,10 @@ var setGlobals = sync.OnceFunc(func() {
 
 // Options are what an Engine is made of.
 type Options struct {
+	// Clients of the agent itself.
 	Clients *kube.Clients
+	// Clusters that targets are for. Nil: all of them are for that of Clients.
+	Clusters Clusters
 	// Read reads what valuesFrom names.
 	Read Reader
 	// Patch runs postRenderers.
@@ -45,13 +48,16 @@ type Options struct {
 
 // Engine installs, upgrades and uninstalls releases. It may work on several targets at once, but on each target one call at a time.
 type Engine struct {
-	pool  *pool
-	read  Reader
-	patch Patcher
-	log   *zap.Logger
+	own      *kube.Clients
+	clusters Clusters
+	read     Reader
+	patch    Patcher
+	log      *zap.Logger
 
 	// mu guards what follows.
 	mu sync.Mutex
+	// pools are what works in each cluster as each account.
+	pools map[*kube.Clients]*pool
 	// settled says at which wish a target's release was last seen as wanted, so that asking again costs nothing.
 	settled map[deploy.Name]string
 	// undone has the failures that left no record.
@@ -66,7 +72,10 @@ func New(o Options) *Engine {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	return &Engine{pool: newPool(o.Clients), read: o.Read, patch: o.Patch, log: o.Log.Named("helm"), settled: map[deploy.Name]string{}, undone: map[deploy.Name]undone{}, same: map[deploy.Name]*sameness{}}
+	return &Engine{
+		own: o.Clients, clusters: o.Clusters, read: o.Read, patch: o.Patch, log: o.Log.Named("helm"), pools: map[*kube.Clients]*pool{},
+		settled: map[deploy.Name]string{}, undone: map[deploy.Name]undone{}, same: map[deploy.Name]*sameness{},
+	}
 }
 
 // Delete uninstalls the target's release and everything that failed revisions of it left behind. A release that is gone, or whose newest revision belongs to
@@ -77,7 +86,7 @@ func (e *Engine) Delete(ctx context.Context, t deploy.Target, progress deploy.Pr
 	}
 	e.unsettle(t.Name)
 	at, timeout := placeOf(t), uninstallTimeout(t)
-	seen, err := observe(ctx, e.pool.clients.Metadata, at)
+	seen, err := e.observe(ctx, t)
 	if err != nil {
 		return &deploy.Failure{Reason: deploy.ReasonUninstallFailed, Err: err}
 	}
@@ -106,7 +115,11 @@ func (e *Engine) operate(ctx context.Context, t deploy.Target, at place, timeout
 	}
 	hard, cancel := context.WithTimeout(ctx, timeout+recordGrace)
 	defer cancel()
-	op, err := e.pool.operation(hard, at, timeout, maskOf(t.HelmRelease.Values), e.log.With(zap.Stringer("target", t.Name), zap.Stringer("release", at)), progress)
+	p, err := e.at(hard, t)
+	if err != nil {
+		return err
+	}
+	op, err := p.operation(hard, at, timeout, maskOf(t.HelmRelease.Values), e.log.With(zap.Stringer("target", t.Name), zap.Stringer("release", at)), progress)
 	if err != nil {
 		return err
 	}
@@ -115,7 +128,7 @@ func (e *Engine) operate(ctx context.Context, t deploy.Target, at place, timeout
 		return err
 	}
 	defer func() {
-		err = op.masked(t).error(err)
+		err = e.missingAccount(ctx, t, op.masked(t).error(err))
 		if p := (*panicError)(nil); errors.As(err, &p) {
 			e.log.Error("panic", zap.Stringer("target", t.Name), zap.String("type", p.kind), zap.ByteString("stack", p.stack))
 		}

@@ -30,6 +30,9 @@ func (op *operation) bring(n note) (version int, removed []deploy.Change, err er
 		if history, err = op.history(); err != nil {
 			return 0, nil, err
 		}
+		if err := n.sameChart(chartsOf(history), p.chart.Name()); err != nil {
+			return 0, nil, err
+		}
 		if err := op.recover(history, n); err != nil {
 			return 0, nil, err
 		}
@@ -53,6 +56,23 @@ func (op *operation) bring(n note) (version int, removed []deploy.Change, err er
 		zap.String("chart", p.chart.Name()+" "+p.chart.Metadata.Version), zap.String("because", n.decision.why))
 	removed, err = op.removeLeftovers(history, []*release.Release{rel}, release.StatusFailed)
 	return rel.Version, removed, err
+}
+
+// chartsOf are the names of the charts that a release has been of since it was last deployed, oldest first.
+func chartsOf(history []*release.Release) []string {
+	var names []string
+	for _, r := range history {
+		if r.Chart == nil || r.Chart.Metadata == nil {
+			continue
+		}
+		switch r.Info.Status {
+		case release.StatusDeployed, release.StatusSuperseded:
+			names = []string{r.Chart.Metadata.Name}
+		case release.StatusFailed, release.StatusPendingInstall, release.StatusPendingUpgrade, release.StatusPendingRollback:
+			names = append(names, r.Chart.Metadata.Name)
+		}
+	}
+	return names
 }
 
 // install runs Helm's install action, over what is uninstalled or never came to be if replace says so.

@@ -84,6 +84,16 @@ func (o observation) lastGood() int {
 
 var secrets = corev1.SchemeGroupVersion.WithResource("secrets")
 
+// observe reads the history of a target's release.
+func (e *Engine) observe(ctx context.Context, t deploy.Target) (observation, error) {
+	p, err := e.at(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	o, err := observe(ctx, p.clients.Metadata, placeOf(t))
+	return o, e.missingAccount(ctx, t, err)
+}
+
 // observe reads a release's history from the labels of its Secrets: one LIST, no decoding.
 func observe(ctx context.Context, c metadata.Interface, at place) (observation, error) {
 	list, err := c.Resource(secrets).Namespace(at.storage).List(ctx, metav1.ListOptions{
@@ -134,7 +144,11 @@ func revisionOf(m *metav1.PartialObjectMetadata) (revision, bool) {
 // refuseStray fails where the target has a release under another name or in another storage namespace: installing a second one would orphan the first.
 // It costs one LIST of metadata, and is asked only before a first installation.
 func (e *Engine) refuseStray(ctx context.Context, t deploy.Target, at place) error {
-	list, err := e.pool.clients.Metadata.Resource(secrets).List(ctx, metav1.ListOptions{
+	p, err := e.at(ctx, t)
+	if err != nil {
+		return err
+	}
+	list, err := p.clients.Metadata.Resource(secrets).List(ctx, metav1.ListOptions{
 		LabelSelector: labels.Set{"owner": "helm", deploy.LabelTarget: t.Name.LabelValue()}.String(),
 	})
 	if apierrors.IsForbidden(err) {

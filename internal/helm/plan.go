@@ -69,7 +69,7 @@ func (e *Engine) decide(ctx context.Context, w deploy.Work) (note, error) {
 	if n.want, err = fingerprintOf(w.Revision.Digest, t.HelmRelease, n.place); err != nil {
 		return n, err
 	}
-	if n.observed, err = observe(ctx, e.pool.clients.Metadata, n.place); err != nil {
+	if n.observed, err = e.observe(ctx, w.Target); err != nil {
 		return n, err
 	}
 	install := orZero(t.HelmRelease.Install)

@@ -36,6 +36,7 @@ const capabilitiesAge = 30 * time.Second
 // pool makes the parts of an operation from what the process shares. The SDK's action.Configuration is not safe to share, and cheap to make.
 type pool struct {
 	clients *kube.Clients
+	used    time.Time // guarded by the engine
 
 	// mu guards caps and read, and lets one operation at a time read capabilities.
 	mu   sync.Mutex

@@ -30,7 +30,7 @@ func (e *Engine) Rollback(ctx context.Context, t deploy.Target, revision int, pr
 		return 0, fmt.Errorf("%s is not a Helm release", t.Name)
 	}
 	at, timeout := placeOf(t), rollbackTimeout(t)
-	seen, err := observe(ctx, e.pool.clients.Metadata, at)
+	seen, err := e.observe(ctx, t)
 	if err != nil {
 		return fail(err)
 	}

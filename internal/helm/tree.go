@@ -39,7 +39,7 @@ func (e *Engine) Objects(ctx context.Context, t deploy.Target) ([]deploy.Live, e
 		return nil, fmt.Errorf("%s is not a Helm release", t.Name)
 	}
 	at := placeOf(t)
-	seen, err := observe(ctx, e.pool.clients.Metadata, at)
+	seen, err := e.observe(ctx, t)
 	if err != nil {
 		return nil, err
 	}
