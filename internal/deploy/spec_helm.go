@@ -217,7 +217,7 @@ type Upgrade struct {
 	DisableSchemaValidation bool `json:"disableSchemaValidation,omitempty"`
 	// DisableTakeOwnership refuses objects that exist already and are not the release's, in place of taking over those that nobody owns.
 	DisableTakeOwnership bool `json:"disableTakeOwnership,omitempty"`
-	// Force replaces objects in place of patching them, which deletes and creates those with immutable fields.
+	// Force replaces objects in place of patching them: what others added to them is gone. What is immutable stays so.
 	Force bool `json:"force,omitempty"`
 	// CleanupOnFail deletes what a failed upgrade created.
 	CleanupOnFail bool `json:"cleanupOnFail,omitempty"`
