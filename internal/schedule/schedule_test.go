@@ -296,6 +296,26 @@ func TestNews(t *testing.T) {
 			r.want("kustomization/a@1 full", "kustomization/a@1 full", "kustomization/a@1 full")
 		})
 	})
+	t.Run("checks at the new interval from the change of the entry on", func(t *testing.T) {
+		bubble(t, Limits{}, nil, func(r *rig) {
+			every := func(d time.Duration) []deploy.Target {
+				return []deploy.Target{entry(ks("a"), "s", func(t *deploy.Target) { t.Interval = d })}
+			}
+			r.Set(every(24 * time.Hour))
+			r.Revised(revision("s", "1"))
+			r.want("kustomization/a@1")
+			r.Set(every(time.Minute))
+			r.want("kustomization/a@1")
+			r.pass(2 * time.Minute)
+			r.want("kustomization/a@1 full", "kustomization/a@1 full")
+			r.Set(every(time.Hour))
+			r.want("kustomization/a@1")
+			r.pass(time.Hour - time.Second)
+			r.want()
+			r.pass(time.Second)
+			r.want("kustomization/a@1 full")
+		})
+	})
 	t.Run("keeps trying in full until a full attempt succeeds", func(t *testing.T) {
 		bubble(t, Limits{}, nil, func(r *rig) {
 			r.Set([]deploy.Target{entry(ks("a"), "s")})

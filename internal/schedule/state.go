@@ -86,6 +86,9 @@ func (t *target) take(spec deploy.Target) {
 	if t.spec.Hash != spec.Hash || t.rules == nil {
 		t.rules = readyRules(spec)
 	}
+	if t.spec.Interval != spec.Interval {
+		t.checkAt = time.Time{} // the attempt that the changed entry is about to have sets it anew: the old one may be hours away
+	}
 	t.spec = spec
 }
 
