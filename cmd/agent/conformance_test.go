@@ -3,7 +3,6 @@ package main_test
 import (
 	"flag"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -14,31 +13,61 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-var update = flag.Bool("update", false, "write docs/conformance-kustomization.md anew")
+var update = flag.Bool("update", false, "write docs/conformance-*.md anew")
 
-// conformanceDoc is generated from the lines of the scripts that begin with shows.
-const (
-	conformanceDoc = "../../docs/conformance-kustomization.md"
-	showsMark      = "# shows "
-)
+// conformance is a page that is generated from the lines of the scripts that begin with its mark.
+type conformance struct {
+	file, mark string
+	spec       reflect.Type
+	// marks are what an object can say about itself, as a label or annotation.
+	marks []string
+	// deep: the fields of structs within structs have lines of their own.
+	deep bool
+	head string
+}
 
-// marks are what an object can say about itself, as a label or annotation under towline.dev/ or kustomize.toolkit.fluxcd.io/, and cli-utils' annotations.
-var marks = []string{
-	"reconcile: disabled", "ssa: Override", "ssa: Merge", "ssa: IfNotPresent", "ssa: Ignore", "force: enabled", "prune: disabled", "substitute: disabled",
-	"config.kubernetes.io/depends-on", "client.lifecycle.config.k8s.io/deletion",
+var pages = []conformance{
+	{
+		file: "conformance-kustomization.md", mark: "# shows ", spec: reflect.TypeFor[deploy.KustomizationSpec](),
+		marks: []string{
+			"reconcile: disabled", "ssa: Override", "ssa: Merge", "ssa: IfNotPresent", "ssa: Ignore", "force: enabled", "prune: disabled", "substitute: disabled",
+			"config.kubernetes.io/depends-on", "client.lifecycle.config.k8s.io/deletion",
+		},
+		head: `# Kustomization: what is shown by which test
+
+Every field of a Kustomization and every mark that an object can bear, with the script that shows it: the whole agent as a process, against a real API server and a
+real registry. The scripts are in ` + "`cmd/agent/testdata/script`; `make test`" + ` runs them. What the fields mean: [manifests.md](manifests.md) and [reference.md](reference.md).
+`,
+	},
+	{
+		file: "conformance-helmrelease.md", mark: "# shows-hr ", spec: reflect.TypeFor[deploy.HelmReleaseSpec](),
+		marks: []string{"driftDetection: disabled"}, deep: true,
+		head: `# HelmRelease: what is shown by which test
+
+Every field of a HelmRelease and every mark that an object of a release can bear, with the script that shows it: the whole agent as a process, against a real API server
+and a real registry, with charts that it installs. The scripts are in ` + "`cmd/agent/testdata/script`; `make test`" + ` runs them. What the fields mean: [releases.md](releases.md) and
+[reference.md](reference.md).
+`,
+	},
 }
 
 // shown is one line of a script: what it shows of a field, against the real API server.
 type shown struct{ script, text string }
 
-// TestConformance holds the table of docs/conformance-kustomization.md against the scripts and against the fields that there are: each has at least one script that shows it.
+// TestConformance holds the tables of docs/conformance-*.md against the scripts and against the fields that there are: each has at least one script that shows it.
 // The scripts themselves are run by TestScripts.
 func TestConformance(t *testing.T) {
-	fields := append(specFields(), marks...)
-	found := showings(t)
+	for _, page := range pages {
+		t.Run(page.file+" is what the scripts say of every field", page.test)
+	}
+}
+
+func (c conformance) test(t *testing.T) {
+	fields := append(c.fields(), c.marks...)
+	found := c.showings(t)
 	for _, f := range fields {
 		if len(found[f]) == 0 {
-			t.Errorf("no script shows %s: add a line %q to one that does", f, showsMark+f+": …")
+			t.Errorf("no script shows %s: add a line %q to one that does", f, c.mark+f+": …")
 		}
 	}
 	for f, by := range found {
@@ -46,23 +75,23 @@ func TestConformance(t *testing.T) {
 			t.Errorf("%s says that it shows %q, which there is not", by[0].script, f)
 		}
 	}
-	want := conformanceTable(fields, found)
+	path, want := filepath.Join("../../docs", c.file), c.table(fields, found)
 	if *update {
-		if err := os.WriteFile(conformanceDoc, []byte(want), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got, err := os.ReadFile(conformanceDoc)
+	got, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Errorf("%s is not what the scripts say: run go test ./cmd/agent -run TestConformance -update", filepath.Base(conformanceDoc))
+		t.Errorf("%s is not what the scripts say: run go test ./cmd/agent -run TestConformance -update", c.file)
 	}
 }
 
 // showings are the lines of all scripts by field, in the order of the scripts' names.
-func showings(t *testing.T) map[string][]shown {
+func (c conformance) showings(t *testing.T) map[string][]shown {
 	t.Helper()
 	scripts, err := filepath.Glob("testdata/script/*.txtar")
 	if err != nil || len(scripts) == 0 {
@@ -78,13 +107,13 @@ func showings(t *testing.T) map[string][]shown {
 			if strings.HasPrefix(line, "-- ") {
 				break // the files of the script
 			}
-			rest, ok := strings.CutPrefix(strings.TrimSpace(line), showsMark)
+			rest, ok := strings.CutPrefix(strings.TrimSpace(line), c.mark)
 			if !ok {
 				continue
 			}
-			field, what := cutShown(rest)
+			field, what := c.cut(rest)
 			if what == "" {
-				t.Fatalf("%s: %q does not say what it shows: want %sfield: what", path, line, showsMark)
+				t.Fatalf("%s: %q does not say what it shows: want %sfield: what", path, line, c.mark)
 			}
 			found[field] = append(found[field], shown{filepath.Base(path), what})
 		}
@@ -92,9 +121,9 @@ func showings(t *testing.T) map[string][]shown {
 	return found
 }
 
-// cutShown splits "spec.prune: what" and "ssa: Merge: what".
-func cutShown(s string) (field, what string) {
-	for _, m := range marks {
+// cut splits "spec.prune: what" and "ssa: Merge: what".
+func (c conformance) cut(s string) (field, what string) {
+	for _, m := range c.marks {
 		if rest, ok := strings.CutPrefix(s, m+": "); ok {
 			return m, rest
 		}
@@ -103,31 +132,43 @@ func cutShown(s string) (field, what string) {
 	return field, what
 }
 
-// specFields are the fields of a Kustomization's spec, and those of the structs in them.
-func specFields() []string {
-	var out []string
-	for name, t := range jsonFields(reflect.TypeFor[deploy.KustomizationSpec]()) {
-		path := "spec." + name
-		list := ""
-		if t.Kind() == reflect.Slice {
-			t, list = t.Elem(), "[]"
+// fields are those of the spec, and those of the structs in them.
+func (c conformance) fields() []string { return fieldsOf("spec", c.spec, c.deep) }
+
+// fieldsOf are the fields below a path. Structs in them give theirs, and what is in those where that is deep; types of other packages are fields themselves, and so are those
+// that Kustomizations have too.
+func fieldsOf(at string, t reflect.Type, deep bool) (out []string) {
+	for name, t := range jsonFields(t) {
+		path := at + "." + name
+		if t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct {
+			t, path = t.Elem(), path+"[]"
 		}
 		if t.Kind() == reflect.Pointer {
 			t = t.Elem()
 		}
-		inner := map[string]reflect.Type{}
-		if t.Kind() == reflect.Struct && t.PkgPath() == reflect.TypeFor[deploy.KustomizationSpec]().PkgPath() {
-			inner = maps.Collect(jsonFields(t))
-		}
-		if len(inner) == 0 {
+		if t.Kind() != reflect.Struct || t.PkgPath() != reflect.TypeFor[deploy.KustomizationSpec]().PkgPath() {
 			out = append(out, path)
+			continue
 		}
-		for _, name := range slices.Sorted(maps.Keys(inner)) {
-			out = append(out, path+list+"."+name)
+		var inner []string
+		switch {
+		case deep && slices.Contains(elsewhere, t):
+			inner = []string{path}
+		case deep:
+			inner = fieldsOf(path, t, true)
+		default:
+			for name := range jsonFields(t) {
+				inner = append(inner, path+"."+name)
+			}
+			slices.Sort(inner)
 		}
+		out = append(out, inner...)
 	}
 	return out
 }
+
+// elsewhere are types whose fields the page of Kustomizations shows one by one: a release has them by the same code.
+var elsewhere = []reflect.Type{reflect.TypeFor[deploy.Selector](), reflect.TypeFor[deploy.SecretKeyRef]()}
 
 // jsonFields are the fields of a struct by their JSON names, in order.
 func jsonFields(t reflect.Type) func(func(string, reflect.Type) bool) {
@@ -141,13 +182,10 @@ func jsonFields(t reflect.Type) func(func(string, reflect.Type) bool) {
 	}
 }
 
-func conformanceTable(fields []string, found map[string][]shown) string {
+// table is the page.
+func (c conformance) table(fields []string, found map[string][]shown) string {
 	var b strings.Builder
-	b.WriteString(`# Kustomization: what is shown by which test
-
-Every field of a Kustomization and every mark that an object can bear, with the script that shows it: the whole agent as a process, against a real API server and a
-real registry. The scripts are in ` + "`cmd/agent/testdata/script`" + `; ` + "`make test`" + ` runs them. What the fields mean: [manifests.md](manifests.md) and [reference.md](reference.md).
-
+	b.WriteString(c.head + `
 This page is generated from the scripts by ` + "`go test ./cmd/agent -run TestConformance -update`" + `; a test fails where a field has no script.
 
 | field or mark | what is shown | script |
