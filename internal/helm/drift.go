@@ -170,7 +170,7 @@ func (op *operation) deviationNow(p piece, rules []ignoreRule, known *sameness) 
 	if leftAlone(live) || live.GetDeletionTimestamp() != nil {
 		return nil, nil // what is on its way out cannot be repaired; it will be gone at the next look
 	}
-	want := encoded(p.Unstructured.DeepCopy())
+	want := encoded(p.DeepCopy())
 	for _, r := range rules {
 		r.leave(want, live)
 	}

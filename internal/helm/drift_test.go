@@ -234,7 +234,7 @@ func (e *env) insist() {
 		ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: admissionv1.MutatingAdmissionPolicyBindingSpec{PolicyName: name},
 	}, metav1.CreateOptions{})
 	e.must(err)
-	e.TB.Cleanup(func() {
+	e.Cleanup(func() {
 		for _, err := range []error{
 			api.MutatingAdmissionPolicies().Delete(context.Background(), name, metav1.DeleteOptions{}),
 			api.MutatingAdmissionPolicyBindings().Delete(context.Background(), name, metav1.DeleteOptions{}),

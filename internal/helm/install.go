@@ -8,6 +8,8 @@ import (
 
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/storage"
+	"helm.sh/helm/v3/pkg/storage/driver"
 
 	"github.com/towline/towline/internal/crashpoint"
 	"github.com/towline/towline/internal/deploy"
@@ -24,6 +26,11 @@ func (op *operation) bring(n note) (version int, removed []deploy.Change, err er
 		return 0, nil, err
 	}
 	op.kube.target = w.Target.Name.LabelValue()
+	if big(p.chart, p.values) {
+		if err := op.measure(n); err != nil {
+			return 0, nil, err
+		}
+	}
 	defer op.trim(maxHistory(w.Target))
 	var history []*release.Release
 	if len(n.observed) > 0 {
@@ -56,6 +63,25 @@ func (op *operation) bring(n note) (version int, removed []deploy.Change, err er
 		zap.String("chart", p.chart.Name()+" "+p.chart.Metadata.Version), zap.String("because", n.decision.why))
 	removed, err = op.removeLeftovers(history, []*release.Release{rel}, release.StatusFailed)
 	return rel.Version, removed, err
+}
+
+// measure renders a chart as it would be sent, to see whether its record fits a Secret. What cannot be rendered yet, since the chart brings CRDs, is for the operation itself to find out.
+func (op *operation) measure(n note) error {
+	p, err := prepare(n.work, n.decision.do) // rendering uses a chart up
+	if err != nil {
+		return err
+	}
+	cfg := *op.cfg
+	cfg.KubeClient, cfg.Releases = blank{op.kube}, storage.Init(driver.NewMemory())
+	in := op.newInstall(n.work.Target, true)
+	dry := action.NewInstall(&cfg)
+	dry.ReleaseName, dry.Namespace, dry.Replace, dry.PostRenderer = in.ReleaseName, in.Namespace, true, in.PostRenderer
+	dry.DryRun, dry.DryRunOption, dry.SkipCRDs, dry.SkipSchemaValidation = true, "client", true, true
+	rel, err := dry.RunWithContext(context.Background(), p.chart, p.values) // see install about the context
+	if err != nil || rel == nil {
+		return nil //nolint:nilerr // the operation says it in its own words
+	}
+	return fits(rel)
 }
 
 // chartsOf are the names of the charts that a release has been of since it was last deployed, oldest first.

@@ -48,6 +48,9 @@ func (r records) Create(key string, rel *release.Release) error {
 	maps.Copy(stamped, r.op.stamp)
 	stamped[labelRevision] = strconv.Itoa(rel.Version)
 	rel.Labels = stamped // on the release itself: the SDK writes it again at the end
+	if err := fits(rel); err != nil {
+		return err
+	}
 	if err := r.Secrets.Create(key, slim(rel)); err != nil {
 		return r.explain(rel, err)
 	}
@@ -116,7 +119,7 @@ func slim(rel *release.Release) *release.Release {
 func (r records) explain(rel *release.Release, err error) error {
 	switch {
 	case strings.Contains(err.Error(), "Too long") || apierrors.IsRequestEntityTooLargeError(err):
-		return fmt.Errorf("the record of release %s does not fit a Secret (1 MiB): its manifest is %d KiB; split the chart: %w", rel.Name, len(rel.Manifest)>>10, err)
+		return fmt.Errorf("the record of release %s does not fit a Secret: %s: %w", rel.Name, whatIsBig(rel), err)
 	case errors.Is(err, driver.ErrReleaseExists):
 		return fmt.Errorf("revision %d of release %s came to be meanwhile: another target or Helm client is installing it: %w", rel.Version, r.op.place, err)
 	}
