@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"go.uber.org/zap"
@@ -68,9 +69,7 @@ func (v values) configMap(ctx context.Context, namespace, name string) (map[stri
 	for k, text := range cm.Data {
 		out[k] = []byte(text)
 	}
-	for k, b := range cm.BinaryData {
-		out[k] = b
-	}
+	maps.Copy(out, cm.BinaryData)
 	return out, nil
 }
 

@@ -143,8 +143,8 @@ func (r *iniReader) value(s string) (string, error) {
 			return r.quoted(inner, quote)
 		}
 	}
-	if strings.HasSuffix(s, `\`) {
-		return r.continued(strings.TrimSuffix(s, `\`)), nil
+	if before, ok := strings.CutSuffix(s, `\`); ok {
+		return r.continued(before), nil
 	}
 	if i := strings.IndexAny(s, "#;"); i >= 0 {
 		r.comment.WriteString(s[i:])
