@@ -146,6 +146,9 @@ func (c *client) UpdateThreeWayMerge(original, target helmkube.ResourceList, for
 			}
 		}
 	}
+	if err := c.refuseDropped(original.Difference(target)); err != nil {
+		return res, err
+	}
 	for _, sent := range c.tried {
 		created, err := c.takeBack(sent, target)
 		res.Created = append(res.Created, created...)
