@@ -199,6 +199,11 @@ func (e *Engine) goBack(ctx context.Context, n note, to int, progress deploy.Pro
 	}
 	timeout := rollbackTimeout(t)
 	err := e.operate(ctx, t, n.place, timeout, progress, func(op *operation) error {
+		if n.decision.recover && n.decision.do == doUndo { // the rollback before this one
+			if err := op.recoverLast(n.observed.last()); err != nil {
+				return err
+			}
+		}
 		return op.rollback(t, to, map[string]string{labelRejected: string(n.want), labelTry: try{n.decision.try, specOf(t)}.String()})
 	})
 	if err != nil {
