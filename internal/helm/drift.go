@@ -141,21 +141,23 @@ func (op *operation) drift(t deploy.Target, version int, known *sameness) ([]dev
 	return out, someOf(errs)
 }
 
-// deviationOf looks at one object; nil: it is as wanted, or left to others. Where somebody writes to it meanwhile, it looks again.
+// deviationOf looks at one object; nil: it is as wanted, or left to others. Where somebody writes to it meanwhile, it looks again, and at last does not
+// insist on an answer about the version that it has read.
 func (op *operation) deviationOf(p piece, rules []ignoreRule, known *sameness) (*deviation, error) {
 	if p.mapping == nil || leftAlone(p.Unstructured) {
 		return nil, nil
 	}
 	const tries = 3 // what a controller writes comes in two or three steps
 	for try := 1; ; try++ {
-		d, err := op.deviationNow(p, rules, known)
+		d, err := op.deviationNow(p, rules, known, try < tries)
 		if !apierrors.IsConflict(err) || try == tries {
 			return d, err
 		}
 	}
 }
 
-func (op *operation) deviationNow(p piece, rules []ignoreRule, known *sameness) (*deviation, error) {
+// deviationNow looks once; exact demands an answer about the very version that was read, or a conflict.
+func (op *operation) deviationNow(p piece, rules []ignoreRule, known *sameness, exact bool) (*deviation, error) {
 	client := op.dynamic.Resource(p.mapping.Resource).Namespace(p.GetNamespace())
 	live, err := client.Get(op.ctx, p.GetName(), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -182,10 +184,13 @@ func (op *operation) deviationNow(p piece, rules []ignoreRule, known *sameness) 
 	if known.has(p.id, want, bare) {
 		return nil, nil
 	}
-	want.SetResourceVersion(live.GetResourceVersion()) // the answer is about this version or a conflict
-	dry, _, err := patchOf(want, withoutVersion(live))
-	if err != nil {
-		return nil, err
+	dry := d.patch
+	if exact {
+		want.SetResourceVersion(live.GetResourceVersion())
+		if dry, _, err = patchOf(want, withoutVersion(live)); err != nil {
+			return nil, err
+		}
+		unstructured.RemoveNestedField(want.Object, "metadata", "resourceVersion")
 	}
 	then, err := client.Patch(op.ctx, p.GetName(), d.kind, dry, metav1.PatchOptions{FieldManager: deploy.FieldManager, DryRun: []string{metav1.DryRunAll}})
 	switch {
@@ -196,7 +201,6 @@ func (op *operation) deviationNow(p piece, rules []ignoreRule, known *sameness) 
 	case err != nil:
 		return nil, err
 	}
-	unstructured.RemoveNestedField(want.Object, "metadata", "resourceVersion")
 	d.then = own(then)
 	if d.fields = fieldsThatDiffer(bare.Object, d.then.Object); len(d.fields) == 0 {
 		known.add(p.id, want, bare)

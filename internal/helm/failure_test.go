@@ -105,7 +105,7 @@ func TestFailures(t *testing.T) {
 			big[name] = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + "}\nbinaryData: {a: " + base64.StdEncoding.EncodeToString(noise) + "}\n"
 		}
 		_, err := e.run(t.Context(), e.target(""), e.revision(plain("1.0.0", big)), false)
-		wantFailure(t, err, deploy.ReasonInstallFailed, "does not fit a Secret (1 MiB): its manifest is 140")
+		wantFailure(t, err, deploy.ReasonInstallFailed, "and a Secret holds 1024 KiB: its manifest has 140")
 		wantEqual(t, "objects", e.configMaps(e.ns), "")
 	})
 	t.Run("a corrupt record is named, not passed over", func(t *testing.T) {
