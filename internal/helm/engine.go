@@ -84,7 +84,7 @@ func (e *Engine) Delete(ctx context.Context, t deploy.Target, progress deploy.Pr
 	if t.HelmRelease == nil {
 		return fmt.Errorf("%s is not a Helm release", t.Name)
 	}
-	e.unsettle(t.Name)
+	e.forget(t.Name)
 	at, timeout := placeOf(t), uninstallTimeout(t)
 	seen, err := e.observe(ctx, t)
 	if err != nil {
@@ -200,4 +200,13 @@ func (e *Engine) unsettle(n deploy.Name) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.settled, n)
+}
+
+// forget drops all that is known of a target.
+func (e *Engine) forget(n deploy.Name) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.settled, n)
+	delete(e.undone, n)
+	delete(e.same, n)
 }
