@@ -171,6 +171,7 @@ func (r *run) queue(c client) []taskrunner.Task {
 	for in := q.ToChannel(); len(in) > 0; {
 		tasks = append(tasks, <-in)
 	}
+	webhooksLast(tasks, r.tasks.Graph())
 	return tasks
 }
 

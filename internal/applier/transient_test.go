@@ -73,7 +73,10 @@ func TestWebhookOfTheSameArtifact(t *testing.T) {
 		}
 		return resp, err
 	})
-	w.text = fmt.Sprintf("apiVersion: %s/v1\nkind: Thing\nmetadata: {name: one, namespace: %s}\nspec: {size: 1}\n---\n", group, w.ns) + crd(group, "Thing") +
+	thing := func(name string) string {
+		return fmt.Sprintf("apiVersion: %s/v1\nkind: Thing\nmetadata: {name: %s, namespace: %s}\nspec: {size: 1}\n---\n", group, name, w.ns)
+	}
+	rest := crd(group, "Thing") +
 		fmt.Sprintf(`apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingWebhookConfiguration
 metadata: {name: %s}
@@ -87,6 +90,12 @@ webhooks:
 ---
 `, w.ns, group, address, ca, group) + w.configMap("a", "1")
 	w.target.Timeout = 2 * time.Minute
+	w.text = thing("first") + rest
+	w.converge(false)
+	if refused > 0 {
+		t.Fatalf("the webhook was in place %d times before the objects of its own artifact, which wait for the kind that is defined there", refused)
+	}
+	w.text = thing("first") + thing("one") + rest // from now on it is asked
 	w.converge(false)
 	u := must(w.kube.Dynamic.Resource(schema.GroupVersionResource{Group: group, Version: "v1", Resource: "things"}).Namespace(w.ns).Get(t.Context(), "one", metav1.GetOptions{}))(t)
 	wantEqual(t, "label", u.GetLabels()[deploy.LabelTarget], "kustomization.apps.web")
