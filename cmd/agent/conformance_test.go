@@ -21,6 +21,8 @@ type conformance struct {
 	spec       reflect.Type
 	// marks are what an object can say about itself, as a label or annotation.
 	marks []string
+	// rules are what users of Flux expect beside the fields.
+	rules []string
 	// deep: the fields of structs within structs have lines of their own.
 	deep bool
 	head string
@@ -30,13 +32,17 @@ var pages = []conformance{
 	{
 		file: "conformance-kustomization.md", mark: "# shows ", spec: reflect.TypeFor[deploy.KustomizationSpec](),
 		marks: []string{
-			"reconcile: disabled", "ssa: Override", "ssa: Merge", "ssa: IfNotPresent", "ssa: Ignore", "force: enabled", "prune: disabled", "substitute: disabled",
+			"reconcile: disabled", "ssa: Override", "ssa: Merge", "ssa: IfNotPresent", "ssa: Ignore", "force: enabled", "prune: disabled", "prune: enabled", "substitute: disabled",
 			"config.kubernetes.io/depends-on", "client.lifecycle.config.k8s.io/deletion",
+		},
+		rules: []string{
+			"kustomization.yaml", "nothing from outside", "${variable}", "order", "kubectl before us", "labels", "dependsOn within a source",
 		},
 		head: `# Kustomization: what is shown by which test
 
-Every field of a Kustomization and every mark that an object can bear, with the script that shows it: the whole agent as a process, against a real API server and a
-real registry. The scripts are in ` + "`cmd/agent/testdata/script`; `make test`" + ` runs them. What the fields mean: [manifests.md](manifests.md) and [reference.md](reference.md).
+Every field of a Kustomization, every mark that an object can bear, and what users of Flux expect beside these, with the script that shows it: the whole agent as a
+process, against a real API server and a real registry. The scripts are in ` + "`cmd/agent/testdata/script`; `make test`" + ` runs them. What the fields mean:
+[manifests.md](manifests.md) and [reference.md](reference.md).
 `,
 	},
 	{
@@ -63,7 +69,7 @@ func TestConformance(t *testing.T) {
 }
 
 func (c conformance) test(t *testing.T) {
-	fields := append(c.fields(), c.marks...)
+	fields := slices.Concat(c.fields(), c.marks, c.rules)
 	found := c.showings(t)
 	for _, f := range fields {
 		if len(found[f]) == 0 {
@@ -188,7 +194,7 @@ func (c conformance) table(fields []string, found map[string][]shown) string {
 	b.WriteString(c.head + `
 This page is generated from the scripts by ` + "`go test ./cmd/agent -run TestConformance -update`" + `; a test fails where a field has no script.
 
-| field or mark | what is shown | script |
+| field, mark or rule | what is shown | script |
 |---|---|---|
 `)
 	for _, f := range fields {
