@@ -121,6 +121,9 @@ func (c conformance) showings(t *testing.T) map[string][]shown {
 			if what == "" {
 				t.Fatalf("%s: %q does not say what it shows: want %sfield: what", path, line, c.mark)
 			}
+			if strings.HasPrefix(what, "as above") || strings.HasPrefix(what, "and ") {
+				t.Errorf("%s: %q leans on another line, which may stand elsewhere in the table", path, line)
+			}
 			found[field] = append(found[field], shown{filepath.Base(path), what})
 		}
 	}
