@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -216,8 +217,8 @@ func cmdDelete(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(r.Delete(ctx, name, metav1.DeleteOptions{}))
 }
 
-// quiet SECONDS expects no write by the agent at the API server for that long, counted there, once the last attempt has been recorded: that may come a
-// moment after its effect was seen. The lines of the audit log are written at once.
+// quiet SECONDS [disk] expects no write by the agent at the API server for that long, counted there, once the last attempt has been recorded: that may come a
+// moment after its effect was seen. The lines of the audit log are written at once. With disk, nothing in the agent's folder of data is written either.
 func cmdQuiet(ts *testscript.TestScript, _ bool, args []string) {
 	w := of(ts)
 	period, err := time.ParseDuration(args[0])
@@ -238,7 +239,13 @@ func cmdQuiet(ts *testscript.TestScript, _ bool, args []string) {
 		return nil
 	})
 	since := time.Now()
+	disk := snapshot(ts)
 	time.Sleep(period) // the claim is about a stretch of time: nothing to await
+	if len(args) > 1 && args[1] == "disk" {
+		if d := cmp.Diff(disk, snapshot(ts)); d != "" {
+			w.fail(ts, "written to the disk while everything was settled (-before +after):\n%s", d)
+		}
+	}
 	reads := 0
 	for _, r := range w.cluster.Requests(w.tb, "towline/") {
 		if !strings.Contains(r.URI, w.namespace) || r.At.Before(since) {

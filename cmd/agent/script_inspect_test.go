@@ -1,13 +1,18 @@
 package main_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,4 +70,32 @@ func cmdPage(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	_, err = io.Copy(ts.Stdout(), resp.Body)
 	ts.Check(err)
+}
+
+// snapshot says of every file and folder of the agent's data when it was written last. A file that was made and removed again changes its folder.
+func snapshot(ts *testscript.TestScript) map[string]string {
+	found := map[string]string{}
+	dir := ts.Getenv("TOWLINE_CACHE_DIR")
+	ts.Check(filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // removed meanwhile, which the folder shows
+		}
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		changed := info.Sys().(*syscall.Stat_t).Ctim
+		found[strings.TrimPrefix(path, dir)] = fmt.Sprintf("%d bytes, written %s, changed %d.%09d", info.Size(), info.ModTime().Format(time.RFC3339Nano), changed.Sec, changed.Nsec)
+		return nil
+	}))
+	if len(found) == 0 {
+		ts.Fatalf("there is nothing in %s", dir)
+	}
+	return found
 }

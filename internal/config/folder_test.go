@@ -90,7 +90,7 @@ func TestFolderProblemsNameTheirFile(t *testing.T) {
 				"a.yaml": oneSource + "kustomizations:\n  - {name: a, sourceRef: app, dependsOn: [b]}\n",
 				"b.yaml": "kustomizations:\n  - {name: b, sourceRef: app, dependsOn: [a]}\n",
 			},
-			"b.yaml:2: kustomization/b: dependsOn: goes in a circle: kustomization/a → kustomization/b → kustomization/a",
+			"b.yaml:2: kustomization/b: dependsOn: goes in a circle: kustomization/a → kustomization/b → kustomization/a: take out one of these dependencies",
 		},
 		"no file": {nil, ": the folder has no *.yaml or *.yml file: an agent without entries is written as sources: []"},
 	} {

@@ -110,7 +110,7 @@ func (r *resolver) dependencies(e *entry, refs []deploy.DependsOn) {
 		}
 		switch {
 		case name == e.name:
-			e.bad(path, "%s depends on itself", name.Short(r.namespace))
+			e.bad(path, "%s depends on itself: take that out", name.Short(r.namespace))
 		case slices.Contains(e.dependsOn, name):
 			e.bad(path, "%s is listed twice", name.Short(r.namespace))
 		case r.byName[name] == nil:
@@ -190,7 +190,7 @@ func (r *resolver) cycles() {
 			switch state[dep] {
 			case onPath:
 				circle := append(slices.Clone(path[slices.Index(path, dep):]), dep)
-				e.bad("dependsOn", "goes in a circle: %s", r.arrows(circle))
+				e.bad("dependsOn", "goes in a circle: %s: take out one of these dependencies", r.arrows(circle))
 			case done:
 			default:
 				visit(r.byName[dep])
