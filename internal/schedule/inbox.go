@@ -44,6 +44,7 @@ type force uint8
 const (
 	forceAsked   force = 1 << iota // somebody wants it
 	forceChanged                   // something that it is made of is another than before
+	forceDrifted                   // somebody changed what it put into the cluster
 )
 
 func newMail() mail {

@@ -31,7 +31,9 @@ func (l *loop) read(m mail) {
 	for n, f := range m.forced {
 		if t, ok := l.state.targets[n]; ok && !t.gone {
 			t.forced |= f
-			t.reset()
+			if f&^forceDrifted != 0 {
+				t.reset()
+			}
 			l.touch(n)
 		}
 	}

@@ -104,10 +104,12 @@ func (s *state) attemptDue(now time.Time, t *target) (full, ok bool) {
 	switch {
 	case !known:
 		return false, false
-	case t.forced != 0:
+	case t.forced&^forceDrifted != 0:
 		full, ok = true, true
 	case t.failures > 0:
-		full, ok = t.full, !now.Before(t.retryAt) // news has reset failures
+		full, ok = t.full || t.forced != 0, !now.Before(t.retryAt) // news has reset failures
+	case t.forced != 0:
+		full, ok = true, true
 	case t.attempted == nil || *t.attempted != want:
 		full, ok = t.full, true
 	default:

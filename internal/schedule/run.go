@@ -153,7 +153,7 @@ func (l *loop) flush() {
 	defer cancel()
 	for _, n := range l.state.order {
 		t := l.state.targets[n]
-		if !t.gone && t.unsaved() && t.saveFailures > 0 {
+		if t.unsaved() { // it could not be written, or the entry changed while something ran
 			if err := l.memory.Save(ctx, t.rec); err != nil {
 				l.log.Warn("the last outcome of a target is not recorded: it is tried anew at the next start", zap.Stringer("target", n), zap.Error(err))
 			}

@@ -98,6 +98,10 @@ func (s *Scheduler) Reconcile(n deploy.Name) bool { return s.inbox.putForced(n, 
 // Changed is news about something else that a target is made of than its artifact: it is compared with the cluster now, and a wait for health ends for that.
 func (s *Scheduler) Changed(n deploy.Name) { s.inbox.putForced(n, forceChanged) }
 
+// Drifted is news that somebody changed what the target put into the cluster: it is compared with the cluster and put right as soon as no attempt for it is under way. One that fails keeps
+// its pace of retries.
+func (s *Scheduler) Drifted(n deploy.Name) { s.inbox.putForced(n, forceDrifted) }
+
 // Settle blocks until no target can make progress without a retry or news, and returns how they all are. The error is the context's.
 func (s *Scheduler) Settle(ctx context.Context) ([]deploy.TargetState, error) {
 	answer := make(chan []deploy.TargetState, 1)

@@ -92,21 +92,26 @@ func (t *target) take(spec deploy.Target) {
 	t.spec = spec
 }
 
-// follow lets the record follow a changed entry, so that what is deleted later is deleted by today's policy, unless what is recorded is in another place.
+// follow lets the record follow a changed entry, the last one where it left the config, so that what is deleted later is deleted by that one's policy. What is recorded in another
+// place stays recorded there; only whether it is left alone follows.
 func (t *target) follow() {
-	if t.gone || !t.recorded() || t.moved() {
+	if !t.recorded() {
 		return
 	}
 	rec := t.rec
-	rec.Target = remembered(t.spec)
+	if t.elsewhere() {
+		rec.Target.Suspend = t.spec.Suspend
+	} else {
+		rec.Target = remembered(t.spec)
+	}
 	t.note(rec)
 }
 
 // moved reports whether running the spec would leave behind what is recorded, a release of another name or objects in another cluster: it has to be deleted first.
-func (t *target) moved() bool {
-	if t.gone || !t.recorded() {
-		return false
-	}
+func (t *target) moved() bool { return !t.gone && t.recorded() && t.elsewhere() }
+
+// elsewhere reports whether what is recorded is in another place than the entry says.
+func (t *target) elsewhere() bool {
 	was := &t.rec.Target
 	if was.Release() != t.spec.Release() {
 		return true
@@ -134,6 +139,7 @@ type job struct {
 	target deploy.Target
 	today  deploy.Target // replace: the entry as it is
 	order  *order        // rollback
+	forced force         // run: why it started when it did
 	rec    deploy.Record
 	stored string
 
@@ -149,8 +155,10 @@ type job struct {
 type gate struct {
 	cancel context.CancelFunc
 
-	mu    sync.Mutex // guards phase
+	mu    sync.Mutex // guards what follows
 	phase deploy.Phase
+	// touched: the job may have changed the cluster.
+	touched bool
 }
 
 // enter notes the stage that the attempt is in now.
@@ -158,6 +166,7 @@ func (g *gate) enter(p deploy.Phase) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.phase = p
+	g.touched = g.touched || p != deploy.PhaseBuilding && p != deploy.PhasePlanning
 }
 
 // tryCancel cancels the attempt unless it is changing the cluster right now.

@@ -38,6 +38,7 @@ func (l *loop) start(now time.Time, st start) {
 		j.version = want
 		j.work = deploy.Work{Target: t.spec, Revision: l.state.revisions[t.spec.Source], Full: st.full, Asked: t.forced&forceAsked != 0}
 		j.stage.phase = deploy.PhaseBuilding
+		j.forced = t.forced
 		t.full, t.forced = st.full, 0
 	case actionDelete, actionReplace:
 		j.target = t.rec.Target
@@ -186,8 +187,10 @@ func (l *loop) saved(now time.Time, t *target, err error) {
 // attempted notes how an attempt ended.
 func (l *loop) attempted(now time.Time, t *target, r result) {
 	if r.outcome.Reason == deploy.ReasonCanceled && (r.job.canceled || l.state.stopping) {
-		if r.job.work.Asked {
-			t.forced |= forceAsked
+		t.forced |= r.job.forced
+		if r.job.gate.touched { // what is there is neither what was nor what was to be: going back is work too
+			t.full = t.full || t.attempted != nil
+			t.attempted, t.ready = nil, nil
 		}
 		return // what superseded it is next; it says nothing about the target, and a full check that was owed still is
 	}
@@ -249,10 +252,7 @@ func (l *loop) deleted(now time.Time, t *target, r result) {
 	case r.outcome.Reason == deploy.ReasonCanceled && l.state.stopping:
 	case r.outcome.Err != nil:
 		t.last = r.outcome
-		if was := r.job.target; leavable(was) {
-			t.last.Err = fmt.Errorf("%w; if %s is gone for good, put the entry back with deletionPolicy: %s and take it out again: then what is there is left behind",
-				r.outcome.Err, placeOf(was), deploy.DeletionOrphan)
-		}
+		t.last.Err = deletionError(r.job.target, r.outcome.Err)
 		l.failed(now, t)
 	case r.err != nil:
 		t.last = r.outcome
