@@ -12,9 +12,13 @@ import (
 // systems included.
 const lookEvery = 5 * time.Second
 
+// coarse is the longest step in which file systems keep the time of a change (FAT's): of a file that is younger the time does not tell whether it was changed again.
+const coarse = 2 * time.Second
+
 // imprint is what tells one state of a file from another without reading it.
 type imprint struct {
 	info    fs.FileInfo // nil: not there
+	sure    bool        // a later change would show in info
 	content [sha256.Size]byte
 }
 
@@ -40,15 +44,16 @@ func (w *Watcher) followFile(ctx context.Context, r ref) {
 // imprintOf reads the file only where it may have changed since. One that cannot be read is as good as one that is not there: the target's attempt says why.
 func imprintOf(path string, before imprint) imprint {
 	info, err := os.Stat(path)
-	if err != nil {
+	if err != nil || !info.Mode().IsRegular() { // reading a pipe may never end
 		return imprint{}
 	}
-	if before.info != nil && os.SameFile(info, before.info) && info.ModTime().Equal(before.info.ModTime()) && info.Size() == before.info.Size() {
+	if before.info != nil && os.SameFile(info, before.info) && info.ModTime().Equal(before.info.ModTime()) && info.Size() == before.info.Size() && before.sure {
 		return before
 	}
+	sure := time.Since(info.ModTime()) > coarse
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return imprint{}
 	}
-	return imprint{info: info, content: sha256.Sum256(content)}
+	return imprint{info: info, sure: sure, content: sha256.Sum256(content)}
 }

@@ -21,12 +21,19 @@ var resources = map[string]schema.GroupVersionResource{
 	kindSecret:    corev1.SchemeGroupVersion.WithResource("secrets"),
 }
 
-// followObject watches an object until ctx ends. Where that is denied it is tried again now and then.
+// followObject watches an object until ctx ends. Where that is denied it is tried again, at first soon and then now and then.
 func (w *Watcher) followObject(ctx context.Context, r ref) {
-	o := &object{watcher: w, ref: r}
+	o := &object{watcher: w, ref: r, named: time.Now()}
+	pause := w.pause
 	for ctx.Err() == nil {
+		began := time.Now()
 		o.watch(ctx)
-		timer := time.NewTimer(deniedPause)
+		if time.Since(began) > longestPause { // what denies it now is another matter than before
+			pause = w.pause
+			o.allowed()
+		}
+		timer := time.NewTimer(pause)
+		pause = min(2*pause, longestPause)
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
@@ -39,12 +46,14 @@ func (w *Watcher) followObject(ctx context.Context, r ref) {
 type object struct {
 	watcher *Watcher
 	ref     ref
+	named   time.Time // since when it is to be watched
 
 	mu sync.Mutex // guards what follows
 	// known says that the object was looked at once; version is what it had then, empty where it was not there.
 	known   bool
 	version string
-	denied  bool
+	// denied: so it was since it last could be watched for long.
+	denied bool
 }
 
 // watch returns when ctx ends, or when the watch is denied.
@@ -81,16 +90,22 @@ func (o *object) watch(ctx context.Context) {
 	running.Wait()
 }
 
-// see takes in what version the object has now. The first look is what later ones are compared with.
+// see takes in what version the object has now. The first look is what later ones are compared with; one that comes late is news itself, since nobody saw what was before.
 func (o *object) see(version string) {
 	o.mu.Lock()
-	news := o.known && o.version != version
+	news := o.known && o.version != version || !o.known && (o.denied || time.Since(o.named) > prompt)
 	o.known, o.version = true, version
-	o.denied = false
 	o.mu.Unlock()
 	if news {
 		o.watcher.note(o.ref)
 	}
+}
+
+// allowed lets the next denial be said again.
+func (o *object) allowed() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.denied = false
 }
 
 // deny says once that the object may not be watched.

@@ -15,8 +15,12 @@ import (
 const (
 	// settle is how long changes are gathered before they are told: several inputs of a target are often written together.
 	settle = 300 * time.Millisecond
-	// deniedPause is how long an input that may not be watched is left alone before it is tried again. Until then its changes are found by the targets' full checks.
-	deniedPause = 10 * time.Minute
+	// deniedPause is how long an input that may not be watched is left alone at first before it is tried again: an API server that has just started denies what it will allow in a
+	// moment. The pause doubles up to longestPause. Until then its changes are found by the targets' full checks.
+	deniedPause  = 10 * time.Second
+	longestPause = 10 * time.Minute
+	// prompt is how soon after it was named an input is usually looked at. Later, a target may have been made of what was there before.
+	prompt = 2 * time.Second
 )
 
 // Watcher watches the inputs of targets. Objects cost one watch each, of their metadata and by name, so that the right to watch that one object is enough.
@@ -26,6 +30,8 @@ type Watcher struct {
 	log     *zap.Logger
 	// look is how often files are looked at.
 	look time.Duration
+	// pause is the first one after a denial.
+	pause time.Duration
 
 	// signal has capacity 1: one pending wake-up is enough.
 	signal chan struct{}
@@ -36,7 +42,7 @@ type Watcher struct {
 
 // New makes a watcher that tells each target of which an input changed. No request is made before Run.
 func New(client metadata.Interface, changed func(deploy.Name), log *zap.Logger) *Watcher {
-	return &Watcher{client: client, changed: changed, log: log, look: lookEvery, signal: make(chan struct{}, 1), news: map[ref]bool{}}
+	return &Watcher{client: client, changed: changed, log: log, look: lookEvery, pause: deniedPause, signal: make(chan struct{}, 1), news: map[ref]bool{}}
 }
 
 // Set replaces the targets whose inputs are watched. Suspended ones have none.
@@ -84,11 +90,13 @@ func (w *Watcher) Run(ctx context.Context) error {
 	timer := time.NewTimer(settle)
 	timer.Stop()
 	defer timer.Stop()
+	gathering := false // the timer runs: further news does not put it off
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
+			gathering = false
 			w.tell()
 		case <-w.signal:
 			users, pending := w.state()
@@ -106,7 +114,8 @@ func (w *Watcher) Run(ctx context.Context) error {
 				stops[r] = stop
 				running.Go(func() { w.follow(mine, r) })
 			}
-			if pending {
+			if pending && !gathering {
+				gathering = true
 				timer.Reset(settle)
 			}
 		}

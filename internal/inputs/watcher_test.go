@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -81,15 +83,26 @@ type world struct {
 type requests struct {
 	mu   sync.Mutex
 	seen []string
+	away bool // the server is not reached
 }
 
 func (r *requests) over(next http.RoundTripper) http.RoundTripper {
 	return tripper(func(req *http.Request) (*http.Response, error) {
 		r.mu.Lock()
 		r.seen = append(r.seen, req.URL.RequestURI())
+		away := r.away
 		r.mu.Unlock()
+		if away {
+			return nil, syscall.ECONNREFUSED
+		}
 		return next.RoundTrip(req)
 	})
+}
+
+func (r *requests) reach(yes bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.away = !yes
 }
 
 func (r *requests) take() []string {
@@ -117,7 +130,7 @@ func newWorld(t *testing.T, impersonate string) *world {
 	core, logs := observer.New(zapcore.WarnLevel)
 	w.logs = logs
 	w.watcher = New(metadata.NewForConfigOrDie(config), func(n deploy.Name) { w.told <- n }, zap.New(core))
-	w.watcher.look = 20 * time.Millisecond
+	w.watcher.look, w.watcher.pause = 20*time.Millisecond, 100*time.Millisecond
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	before := goleak.IgnoreCurrent()
@@ -253,6 +266,55 @@ func TestRightToOneObjectIsEnough(t *testing.T) {
 	if len(said) != 1 || said[0].ContextMap()["input"] != "ConfigMap/"+w.ns+"/theirs" {
 		t.Errorf("warnings: %v, want one about theirs", said)
 	}
+	role.Rules[0].ResourceNames = append(role.Rules[0].ResourceNames, "theirs")
+	if _, err := w.admin.RbacV1().Roles(w.ns).Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.wantTold("b") // what it was when the target was made of it, nobody saw
+	w.put("theirs", "2")
+	w.wantTold("b")
+	if n := w.logs.Len(); n != 1 {
+		t.Errorf("%d warnings, want the one", n)
+	}
+}
+
+func TestServerAway(t *testing.T) {
+	w := newWorld(t, "")
+	w.requests.reach(false)
+	w.put("x", "1")
+	w.watcher.Set([]deploy.Target{release(w.ns, "a", deploy.ValuesFrom{Kind: "ConfigMap", Name: "x"})})
+	for since := time.Now(); time.Since(since) <= prompt || len(w.requests.take()) == 0; {
+		time.Sleep(10 * time.Millisecond)
+	}
+	w.requests.reach(true)
+	w.wantTold("a") // the target may have been made of what was there before the first look
+	w.watching(1)
+	w.put("x", "2")
+	w.wantTold("a")
+}
+
+func TestNewsThatGoesOnIsToldMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := 0
+		w := New(nil, func(deploy.Name) { told++ }, zap.NewNop())
+		file := filepath.Join(t.TempDir(), "values.yaml")
+		w.Set([]deploy.Target{release("ns", "a", deploy.ValuesFrom{File: file})})
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- w.Run(ctx) }()
+		for range 20 {
+			time.Sleep(settle / 3) // the bubble's clock
+			w.note(ref{file: file})
+		}
+		synctest.Wait()
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if told < 4 {
+			t.Errorf("told %d times in %s", told, 20*settle/3)
+		}
+	})
 }
 
 func TestFiles(t *testing.T) {
@@ -308,4 +370,44 @@ func TestFiles(t *testing.T) {
 	w.wantTold("a")
 	link("one")
 	w.wantTold("a")
+}
+
+func TestImprint(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "values.yaml")
+	write := func(text string, at time.Time) imprint {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+		return imprintOf(path, imprint{})
+	}
+	t.Run("tells a file that was changed again within the step of the file system's clock", func(t *testing.T) {
+		at := time.Now()
+		before := write("a: 1", at)
+		write("a: 2", at)
+		if now := imprintOf(path, before); now.content == before.content {
+			t.Error("the change is not seen")
+		}
+	})
+	t.Run("does not read a file again that was left alone", func(t *testing.T) {
+		at := time.Now().Add(-time.Minute)
+		before := write("a: 1", at)
+		write("b: 2", at) // would be seen by reading only
+		if now := imprintOf(path, before); now.content != before.content {
+			t.Error("it was read")
+		}
+	})
+	t.Run("does not wait for a pipe", func(t *testing.T) {
+		pipe := filepath.Join(t.TempDir(), "pipe")
+		if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if now := imprintOf(pipe, imprint{}); now.info != nil {
+			t.Errorf("imprint of a pipe: %+v", now)
+		}
+	})
 }
