@@ -37,6 +37,7 @@ type agent struct {
 	scheduler *schedule.Scheduler
 	notifier  *notify.Notifier
 	inputs    *inputs.Watcher
+	drift     *holder
 	asked     *asked
 	namespace string         // of the agent's state; fixed at start
 	current   *config.Config // in force; owned by the goroutine that reloads
@@ -66,7 +67,8 @@ func newAgent(settings config.Agent, cfg *config.Config, log *zap.Logger) (*agen
 		Store: record.New(clients, cfg.Namespace), client: clients.Kubernetes, namespace: cfg.Namespace,
 		reached: func() { a.board.SetReady(status.GateCluster, true) }, log: log,
 	}
-	a.scheduler = schedule.New(runner{attempts, a.cache}, a.records, outcomes{a.board, a.notifier}, limits, log)
+	a.drift = newHolder(brings, func(n deploy.Name) { a.scheduler.Drifted(n) }, log)
+	a.scheduler = schedule.New(runner{attempts, a.cache, a.drift}, a.records, outcomes{a.board, a.notifier}, limits, log)
 	a.inputs = inputs.New(clients.Metadata, a.scheduler.Changed, log.Named("inputs"))
 	a.asked = newAsked(a.scheduler)
 	a.poller = poller.New(a.store, news{a.scheduler, a.board, a.cache, a.notifier, a.asked}, log.Named("poller"))
@@ -184,6 +186,7 @@ func (a *agent) adopt(cfg *config.Config) {
 		a.notifier.SourceGone(name)
 	}
 	a.current = cfg
+	a.drift.Set(cfg.Targets) // before attempts may end
 	a.scheduler.Set(cfg.Targets)
 	a.inputs.Set(cfg.Targets)
 	a.board.ConfigLoaded(cfg.Hash, len(cfg.Sources), len(cfg.Targets), time.Now())
@@ -228,6 +231,7 @@ func (a *agent) run(ctx context.Context, signals *signals) error {
 	group.Go(func() error { return a.poller.Run(ctx) })
 	group.Go(func() error { return a.scheduler.Run(ctx) })
 	group.Go(func() error { return a.inputs.Run(ctx) })
+	group.Go(func() error { return a.drift.Run(ctx) })
 	group.Go(func() error { return a.cache.run(ctx) })
 	group.Go(func() error { return a.reloadLoop(ctx, reloads, signals) })
 	group.Go(func() error { return signals.watchdog(ctx) })

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/drift"
 	"github.com/towline/towline/internal/schedule"
 )
 
@@ -16,6 +17,7 @@ import (
 type runner struct {
 	schedule.Runner
 	cache *cacheKeeper
+	drift *holder
 }
 
 // Reconcile makes one attempt.
@@ -23,7 +25,10 @@ func (r runner) Reconcile(ctx context.Context, w deploy.Work, progress deploy.Pr
 	started := time.Now()
 	err := r.cache.restore(ctx, w.Revision)
 	if err == nil {
-		return r.Runner.Reconcile(ctx, w, progress)
+		r.drift.Begin(w.Target.Name)
+		out := r.Runner.Reconcile(ctx, w, progress)
+		r.drift.end(ctx, w.Target, out.Phase == deploy.PhaseReady)
+		return out
 	}
 	out := deploy.Outcome{
 		Target: w.Target.Name, Digest: w.Revision.Digest, Revision: w.Revision.String(), Hash: w.Target.Hash,
@@ -33,6 +38,18 @@ func (r runner) Reconcile(ctx context.Context, w deploy.Work, progress deploy.Pr
 		out.Reason = deploy.ReasonCanceled
 	}
 	return out
+}
+
+// Move makes way for what a target is now. What it had is not watched any more.
+func (r runner) Move(ctx context.Context, from, to deploy.Target, progress deploy.Progress) deploy.Outcome {
+	r.drift.End(from, drift.Holding{})
+	return r.Runner.Move(ctx, from, to, progress)
+}
+
+// Rollback goes back to an earlier revision. The attempt that follows ends what begins here for those who watch.
+func (r runner) Rollback(ctx context.Context, t deploy.Target, revision int, progress deploy.Progress) (int, error) {
+	r.drift.Begin(t.Name)
+	return r.Runner.Rollback(ctx, t, revision, progress)
 }
 
 // restore fetches a revision that is gone from the cache. It lands in the same place, which its digest names.

@@ -56,10 +56,11 @@ var served = regexp.MustCompile(`"address": "(127\.0\.0\.1:\d+)"`)
 // page PATH prints what the agent serves there.
 func cmdPage(ts *testscript.TestScript, _ bool, args []string) {
 	w := of(ts)
-	m := served.FindStringSubmatch(ts.ReadFile(w.log))
-	if m == nil {
+	all := served.FindAllStringSubmatch(ts.ReadFile(w.log), -1)
+	if len(all) == 0 {
 		w.fail(ts, "the log names no address")
 	}
+	m := all[len(all)-1] // of the agent that was started last
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+m[1]+args[0], http.NoBody)
 	ts.Check(err)
 	resp, err := http.DefaultClient.Do(req)

@@ -114,6 +114,7 @@ func (op *operation) drift(t deploy.Target, version int, known *sameness) ([]dev
 	if err != nil {
 		return nil, err
 	}
+	op.kinds = kindsOf(pieces)
 	found := make([]*deviation, len(pieces))
 	failed := make([]error, len(pieces))
 	var group errgroup.Group

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"helm.sh/helm/v3/pkg/chart/loader"
 	helmkube "helm.sh/helm/v3/pkg/kube"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/kube"
@@ -64,6 +65,8 @@ type Engine struct {
 	undone map[deploy.Name]undone
 	// same has what was found to be the same as the manifest although it looks different.
 	same map[deploy.Name]*sameness
+	// held are the kinds of the objects of releases whose drift is detected, where the last look is of today's revision.
+	held map[deploy.Name]map[schema.GroupKind][]string
 }
 
 // New makes an engine. No request is sent.
@@ -75,6 +78,7 @@ func New(o Options) *Engine {
 	return &Engine{
 		own: o.Clients, clusters: o.Clusters, read: o.Read, patch: o.Patch, log: o.Log.Named("helm"), pools: map[*kube.Clients]*pool{},
 		settled: map[deploy.Name]string{}, undone: map[deploy.Name]undone{}, same: map[deploy.Name]*sameness{},
+		held: map[deploy.Name]map[schema.GroupKind][]string{},
 	}
 }
 
@@ -209,4 +213,5 @@ func (e *Engine) forget(n deploy.Name) {
 	delete(e.settled, n)
 	delete(e.undone, n)
 	delete(e.same, n)
+	delete(e.held, n)
 }

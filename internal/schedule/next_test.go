@@ -52,6 +52,13 @@ func TestNext(t *testing.T) {
 			decision{start: []start{run(ks("a"), false)}, wake: now.Add(time.Hour)}},
 		{"starts a check that is due", func(_ *state, _, b *target) { b.checkAt = now }, decision{start: []start{run(hr("b"), true)}, wake: now.Add(time.Hour)}},
 		{"starts what is asked for", func(_ *state, _, b *target) { b.forced = forceAsked }, decision{start: []start{run(hr("b"), true)}, wake: now.Add(time.Hour)}},
+		{"starts what drifted", func(_ *state, _, b *target) { b.forced = forceDrifted }, decision{start: []start{run(hr("b"), true)}, wake: now.Add(time.Hour)}},
+		{"keeps the pace of retries of what drifted", func(_ *state, _, b *target) { b.forced, b.failures, b.retryAt = forceDrifted, 1, now.Add(time.Second) },
+			decision{wake: now.Add(time.Second)}},
+		{"retries what drifted in full", func(_ *state, _, b *target) { b.forced, b.failures, b.retryAt = forceDrifted, 1, now },
+			decision{start: []start{run(hr("b"), true)}, wake: now.Add(time.Hour)}},
+		{"lets a wait for health go on although something drifted", func(_ *state, _, b *target) { running(b, deploy.PhaseWaiting); b.forced = forceDrifted },
+			decision{wake: now.Add(time.Hour)}},
 		{"waits for the retry, and holds back the dependant's check", func(_ *state, a, b *target) {
 			a.failures, a.ready, a.retryAt, b.checkAt = 1, nil, now.Add(time.Second), now
 		},

@@ -1,0 +1,248 @@
+// Package drift watches what targets have put into clusters, and says which of them somebody else has changed.
+package drift
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+
+	"go.uber.org/zap"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/kube"
+)
+
+// Kinds are the kinds of some objects, each with the namespaces that they are in, sorted; the empty one for objects that are in none.
+type Kinds map[schema.GroupKind][]string
+
+// Holding is what a target has in a cluster. The zero value is nothing.
+type Holding struct {
+	// Clients of the cluster, as the account that the target works as.
+	Clients *kube.Clients
+	Kinds   Kinds
+}
+
+// Sight is one object as an event of the API server shows it.
+type Sight struct {
+	Object deploy.ObjectID
+	UID    types.UID
+	// Metadata is nil where the object is gone, or does not bear the target's label any more.
+	Metadata *metav1.PartialObjectMetadata
+	// First: it is how the object was found when the watch began; nobody knows of a change.
+	First bool
+}
+
+// Judge reports whether an object is not as its target left it. It makes no request and is called for a target that has no attempt under way.
+type Judge func(t deploy.Target, s Sight) bool
+
+// ByOthers judges by who wrote last, for objects of which nothing is remembered.
+func ByOthers(_ deploy.Target, s Sight) bool {
+	return !s.First && (s.Metadata == nil || !writtenByUs(s.Metadata.ManagedFields))
+}
+
+// writtenByUs reports whether the newest write, status aside, is ours. The time of writes has whole seconds, so one of somebody else in the same second is the newer one.
+func writtenByUs(managed []metav1.ManagedFieldsEntry) bool {
+	var ours, theirs metav1.Time
+	for _, m := range managed {
+		if m.Subresource != "" || m.Time == nil {
+			continue
+		}
+		newest := &theirs
+		if m.Manager == deploy.FieldManager {
+			newest = &ours
+		}
+		if newest.Before(m.Time) {
+			*newest = *m.Time
+		}
+	}
+	return theirs.Before(&ours)
+}
+
+// Watcher watches the objects of targets: their metadata, one watch for each kind in each cluster, however many targets have objects of it. Safe for concurrent use.
+type Watcher struct {
+	judges  map[deploy.Kind]Judge
+	drifted func(deploy.Name)
+	log     *zap.Logger
+
+	// signal has capacity 1: one pending wake-up is enough.
+	signal chan struct{}
+	mu     sync.Mutex // guards what follows
+	wanted map[deploy.Name]bool
+	// targets by the value of the label that their objects bear.
+	targets map[string]*target
+}
+
+// target is one whose objects are watched.
+type target struct {
+	spec    deploy.Target
+	holding Holding
+	// busy: an attempt is under way. What is seen meanwhile waits for its end, since the attempt may have done it; of each object the last sight counts.
+	busy    bool
+	pending map[deploy.ObjectID]Sight
+}
+
+// New makes a watcher that tells each target that drifted. Kinds of targets without a judge are judged ByOthers. No request is made before Run.
+func New(judges map[deploy.Kind]Judge, drifted func(deploy.Name), log *zap.Logger) *Watcher {
+	return &Watcher{judges: judges, drifted: drifted, log: log, signal: make(chan struct{}, 1), wanted: map[deploy.Name]bool{}, targets: map[string]*target{}}
+}
+
+// Set says which targets there are. What others left is not watched any more, nor what suspended ones have; those that are new are watched from the end of their next attempt.
+func (w *Watcher) Set(targets []deploy.Target) {
+	wanted := make(map[deploy.Name]bool, len(targets))
+	for _, t := range targets {
+		if !t.Suspend {
+			wanted[t.Name] = true
+		}
+	}
+	w.mu.Lock()
+	w.wanted = wanted
+	for label, t := range w.targets {
+		if !wanted[t.spec.Name] {
+			delete(w.targets, label)
+		}
+	}
+	w.mu.Unlock()
+	w.wake()
+}
+
+// Begin says that an attempt for a target is under way.
+func (w *Watcher) Begin(n deploy.Name) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if t := w.targets[n.LabelValue()]; t != nil {
+		t.busy = true
+	}
+}
+
+// End says that the attempt has ended, and what the target has now. What was seen in the meantime is judged.
+func (w *Watcher) End(spec deploy.Target, h Holding) {
+	label := spec.Name.LabelValue()
+	w.mu.Lock()
+	before := w.targets[label]
+	if !w.wanted[spec.Name] || len(h.Kinds) == 0 {
+		delete(w.targets, label)
+		w.mu.Unlock()
+		w.wake()
+		return
+	}
+	w.targets[label] = &target{spec: spec, holding: h, pending: map[deploy.ObjectID]Sight{}}
+	var pending []Sight
+	news := true
+	if before != nil {
+		pending = slices.Collect(maps.Values(before.pending))
+		news = before.holding.Clients != h.Clients || !maps.EqualFunc(before.holding.Kinds, h.Kinds, slices.Equal)
+	}
+	w.mu.Unlock()
+	if news {
+		w.wake()
+	}
+	if slices.ContainsFunc(pending, func(s Sight) bool { return w.judge(spec, s) }) {
+		w.tell(spec.Name)
+	}
+}
+
+// see takes in what a watch shows.
+func (w *Watcher) see(clients *kube.Clients, label string, s Sight) {
+	w.mu.Lock()
+	t := w.targets[label]
+	if t == nil || t.holding.Clients != clients {
+		w.mu.Unlock()
+		return
+	}
+	if t.busy {
+		if before, ok := t.pending[s.Object]; ok {
+			s.First = s.First && before.First
+		}
+		t.pending[s.Object] = s
+		w.mu.Unlock()
+		return
+	}
+	spec := t.spec
+	w.mu.Unlock()
+	if w.judge(spec, s) {
+		w.tell(spec.Name)
+	}
+}
+
+func (w *Watcher) judge(spec deploy.Target, s Sight) bool {
+	if judge := w.judges[spec.Name.Kind]; judge != nil {
+		return judge(spec, s)
+	}
+	return ByOthers(spec, s)
+}
+
+func (w *Watcher) tell(n deploy.Name) {
+	w.log.Debug("drift was seen", zap.Stringer("target", n))
+	w.drifted(n)
+}
+
+func (w *Watcher) wake() {
+	select {
+	case w.signal <- struct{}{}:
+	default:
+	}
+}
+
+// key names a watch: a kind in a cluster, as one account.
+type key struct {
+	clients *kube.Clients
+	kind    schema.GroupKind
+}
+
+// scopes are the kinds that targets have now, and the namespaces that these are in.
+func (w *Watcher) scopes() map[key][]string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	scopes := map[key][]string{}
+	for _, t := range w.targets {
+		for kind, namespaces := range t.holding.Kinds {
+			k := key{t.holding.Clients, kind}
+			scopes[k] = append(scopes[k], namespaces...)
+		}
+	}
+	for k, namespaces := range scopes {
+		slices.Sort(namespaces)
+		scopes[k] = slices.Compact(namespaces)
+	}
+	return scopes
+}
+
+// Run watches until ctx ends, and returns when everything that it started has ended. The error is nil.
+func (w *Watcher) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	followers := map[key]*follower{}
+	defer func() {
+		for _, f := range followers {
+			f.stop()
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.signal:
+		}
+		scopes := w.scopes()
+		for k, f := range followers {
+			namespaces, wanted := scopes[k]
+			if !wanted || f.confined.Load() && !slices.Equal(f.namespaces, namespaces) {
+				f.stop()
+				delete(followers, k)
+			}
+		}
+		for k, namespaces := range scopes {
+			if followers[k] != nil {
+				continue
+			}
+			mine, stop := context.WithCancel(ctx)
+			f := &follower{watcher: w, key: k, namespaces: namespaces, stop: stop}
+			followers[k] = f
+			running.Go(func() { f.run(mine) })
+		}
+	}
+}

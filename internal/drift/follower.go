@@ -1,0 +1,136 @@
+package drift
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/towline/towline/internal/deploy"
+)
+
+const (
+	// firstPause and mostPause bound the pauses after a watch that could not be begun.
+	firstPause = time.Second
+	mostPause  = time.Minute
+	// deniedPause is how long a kind that may not be watched is left alone before it is tried again. Until then drift is found by the targets' full checks.
+	deniedPause = 10 * time.Minute
+)
+
+// follower watches one kind in one cluster: everywhere, or where that is denied in the namespaces where targets have objects of it.
+type follower struct {
+	watcher    *Watcher
+	key        key
+	namespaces []string
+	stop       context.CancelFunc
+	// confined: it may not be watched everywhere.
+	confined atomic.Bool
+}
+
+// errDenied: the account may not list or watch the kind there.
+var errDenied = errors.New("denied")
+
+// run follows until ctx ends.
+func (f *follower) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := f.follow(ctx, "")
+		if ctx.Err() != nil {
+			return
+		}
+		f.confined.Store(true)
+		bounded, stop := context.WithTimeout(ctx, deniedPause)
+		if slices.Contains(f.namespaces, "") {
+			f.deny(err)
+		} else {
+			f.followEach(bounded)
+		}
+		<-bounded.Done()
+		stop()
+		f.confined.Store(false)
+	}
+}
+
+// followEach follows the kind in each namespace by itself.
+func (f *follower) followEach(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	for _, ns := range f.namespaces {
+		running.Go(func() {
+			if err := f.follow(ctx, ns); ctx.Err() == nil {
+				f.deny(err)
+			}
+		})
+	}
+}
+
+// deny says that objects may not be watched.
+func (f *follower) deny(err error) {
+	f.watcher.log.Warn("objects of a kind may not be watched (needs list and watch on it): what others change of them is found at the targets' interval",
+		zap.String("kind", f.key.kind.String()), zap.Error(err))
+}
+
+// follow watches in one namespace, or with an empty name in all, until ctx ends or that is denied. Watches are resumed where they ended; what cannot be reached now is tried again.
+func (f *follower) follow(ctx context.Context, namespace string) error {
+	known := &known{sees: func(label string, s Sight) { f.watcher.see(f.key.clients, label, s) }, kind: f.key.kind, objects: map[object]state{}}
+	var reflector *cache.Reflector
+	pause := firstPause
+	for {
+		began := time.Now()
+		err := f.resolve(namespace, known, &reflector)
+		if err == nil {
+			err = reflector.ListAndWatchWithContext(ctx)
+		}
+		if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
+			return errors.Join(errDenied, err)
+		}
+		if err == nil || time.Since(began) > mostPause {
+			pause = firstPause
+		}
+		f.watcher.log.Debug("a watch ended", zap.String("kind", f.key.kind.String()), zap.String("namespace", namespace), zap.Error(err))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, mostPause)
+	}
+}
+
+// resolve finds the resource of the kind and makes its reflector, once.
+func (f *follower) resolve(namespace string, known *known, reflector **cache.Reflector) error {
+	if *reflector != nil {
+		return nil
+	}
+	mapping, err := f.key.clients.Mapper.RESTMapping(f.key.kind)
+	if meta.IsNoMatchError(err) {
+		f.key.clients.Mapper.Reset() // its CRD may have come since
+	}
+	if err != nil {
+		return err
+	}
+	client := f.key.clients.Metadata.Resource(mapping.Resource).Namespace(namespace)
+	ours := func(o metav1.ListOptions) metav1.ListOptions {
+		o.LabelSelector = deploy.LabelTarget
+		return o
+	}
+	lw := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return client.List(ctx, ours(o))
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			return client.Watch(ctx, ours(o))
+		},
+	}, f.key.clients.Metadata)
+	*reflector = cache.NewReflectorWithOptions(lw, &metav1.PartialObjectMetadata{}, known, cache.ReflectorOptions{Name: "drift", TypeDescription: f.key.kind.String()})
+	return nil
+}
