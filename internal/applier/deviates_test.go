@@ -71,6 +71,19 @@ func TestDeviates(t *testing.T) {
 	patch(deployments, "web", "somebody", `{"spec":{"replicas":2}}`)
 	is("a field that we do not set", deviates(deployments, "web"), false)
 
+	w.target.Kustomization.Ignore = []deploy.IgnoreRule{{Paths: []string{"/data/v"}, Target: &deploy.Selector{Kind: "ConfigMap"}}}
+	w.target.Hash = "spec-2"
+	w.converge(false)
+	patch(maps, "a", "somebody", `{"data":{"v":"3"}}`)
+	is("a value that is left to others", deviates(maps, "a"), false)
+	patch(maps, "a", "kubectl-edit", `{"data":{"v":"4"}}`)
+	is("the same, set with kubectl", deviates(maps, "a"), false)
+	patch(maps, "a", "somebody", `{"metadata":{"labels":{"towline.dev/target":"x"}}}`)
+	is("our label beside a value that is left to others", deviates(maps, "a"), true)
+	w.target.Kustomization.Ignore, w.target.Hash = nil, "spec-3"
+	w.converge(true)
+	is("a value that is left to nobody any more, put right", deviates(maps, "a"), false)
+
 	before := live(maps, "a").UID
 	is("gone", w.engine.Deviates(w.target, id(maps, "a"), before, nil), true)
 	is("gone, one of the name that never was ours", w.engine.Deviates(w.target, id(maps, "a"), "other", nil), false)

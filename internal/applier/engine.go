@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/cli-utils/pkg/object"
 
 	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/kube"
@@ -50,7 +51,7 @@ type Engine struct {
 	// slots holds one token per request that may be under way.
 	slots chan struct{}
 
-	// mu guards settled, refusals, rules and flights.
+	// mu guards settled, refusals, rules, flights and lent.
 	mu sync.Mutex
 	// settled remembers the digest and spec that a target was brought to: it is not even rendered again until one of them changes.
 	settled map[deploy.Name]string
@@ -60,6 +61,8 @@ type Engine struct {
 	rules map[deploy.Name]*healthRules
 	// flights are the attempts that are between their plan and their inventory.
 	flights map[deploy.Name]*flight
+	// lent are the objects of which fields are left to others, as they were rendered last.
+	lent map[deploy.Name]map[object.ObjMetadata]lent
 }
 
 // New makes an engine; it makes no request.
@@ -81,6 +84,7 @@ func New(o Options) *Engine {
 		refusals: map[deploy.Name]*refusal{},
 		rules:    map[deploy.Name]*healthRules{},
 		flights:  map[deploy.Name]*flight{},
+		lent:     map[deploy.Name]map[object.ObjMetadata]lent{},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -67,6 +68,7 @@ type Watcher struct {
 	judges  map[deploy.Kind]Judge
 	drifted func(deploy.Name)
 	log     *zap.Logger
+	now     func() time.Time
 
 	// signal has capacity 1: one pending wake-up is enough.
 	signal chan struct{}
@@ -83,11 +85,12 @@ type target struct {
 	// busy: an attempt is under way. What is seen meanwhile waits for its end, since the attempt may have done it; of each object the last sight counts.
 	busy    bool
 	pending map[deploy.ObjectID]Sight
+	bouts   map[deploy.ObjectID]*bout
 }
 
 // New makes a watcher that tells each target that drifted. Kinds of targets without a judge are judged ByOthers. No request is made before Run.
 func New(judges map[deploy.Kind]Judge, drifted func(deploy.Name), log *zap.Logger) *Watcher {
-	return &Watcher{judges: judges, drifted: drifted, log: log, signal: make(chan struct{}, 1), wanted: map[deploy.Name]bool{}, targets: map[string]*target{}}
+	return &Watcher{judges: judges, drifted: drifted, log: log, now: time.Now, signal: make(chan struct{}, 1), wanted: map[deploy.Name]bool{}, targets: map[string]*target{}}
 }
 
 // Set says which targets there are. What others left is not watched any more, nor what suspended ones have; those that are new are watched from the end of their next attempt.
@@ -129,20 +132,19 @@ func (w *Watcher) End(spec deploy.Target, h Holding) {
 		w.wake()
 		return
 	}
-	w.targets[label] = &target{spec: spec, holding: h, pending: map[deploy.ObjectID]Sight{}}
+	t := &target{spec: spec, holding: h, pending: map[deploy.ObjectID]Sight{}, bouts: map[deploy.ObjectID]*bout{}}
+	w.targets[label] = t
 	var pending []Sight
 	news := true
 	if before != nil {
-		pending = slices.Collect(maps.Values(before.pending))
+		pending, t.bouts = slices.Collect(maps.Values(before.pending)), before.bouts
 		news = before.holding.Clients != h.Clients || !maps.EqualFunc(before.holding.Kinds, h.Kinds, slices.Equal)
 	}
 	w.mu.Unlock()
 	if news {
 		w.wake()
 	}
-	if slices.ContainsFunc(pending, func(s Sight) bool { return w.judge(spec, s) }) {
-		w.tell(spec.Name)
-	}
+	w.consider(t, pending)
 }
 
 // see takes in what a watch shows.
@@ -161,11 +163,24 @@ func (w *Watcher) see(clients *kube.Clients, label string, s Sight) {
 		w.mu.Unlock()
 		return
 	}
-	spec := t.spec
 	w.mu.Unlock()
-	if w.judge(spec, s) {
-		w.tell(spec.Name)
+	w.consider(t, []Sight{s})
+}
+
+// consider judges sights of a target's objects, and tells it where one of them is of drift that is not to be left for later.
+func (w *Watcher) consider(t *target, sights []Sight) {
+	drifts := slices.DeleteFunc(sights, func(s Sight) bool { return !w.judge(t.spec, s) })
+	if len(drifts) == 0 {
+		return
 	}
+	w.mu.Lock()
+	tell := w.struck(t, drifts)
+	w.mu.Unlock()
+	if tell {
+		w.tell(t.spec.Name)
+		return
+	}
+	w.wake() // to set the time of the reminder
 }
 
 func (w *Watcher) judge(spec deploy.Target, s Sight) bool {
@@ -221,11 +236,18 @@ func (w *Watcher) Run(ctx context.Context) error {
 			f.stop()
 		}
 	}()
+	reminder := time.NewTimer(0)
+	defer reminder.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-reminder.C:
 		case <-w.signal:
+		}
+		reminder.Stop()
+		if next := w.remind(); !next.IsZero() {
+			reminder.Reset(time.Until(next))
 		}
 		scopes := w.scopes()
 		for k, f := range followers {

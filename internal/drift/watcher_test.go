@@ -6,8 +6,10 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -234,6 +236,37 @@ func TestWatcher(t *testing.T) {
 	if got := w.open(); got != "" {
 		t.Errorf("watches for a suspended target: %s", got)
 	}
+}
+
+func TestWatcherPausesWhereOthersInsist(t *testing.T) {
+	w := newWorld(t, "")
+	var skipped atomic.Int64 // nanoseconds that the watcher's clock is ahead
+	w.watcher.now = func() time.Time { return time.Now().Add(time.Duration(skipped.Load())) }
+	w.put("a", deploy.FieldManager, map[string]string{"color": "blue"})
+	w.start()
+	w.watcher.End(w.spec, w.holding(Kinds{configMaps: {w.ns}}))
+	w.awaitWatches("/api/v1/configmaps")
+	for i := range boutCount {
+		w.put("a", "insister", map[string]string{"color": strconv.Itoa(i)})
+		w.heard("drift " + strconv.Itoa(i))
+	}
+	said := w.logs.FilterMessageSnippet("again and again").All()
+	if len(said) != 1 || said[0].ContextMap()["by"] != "insister" || said[0].ContextMap()["object"] != "ConfigMap/"+w.ns+"/a" {
+		t.Fatalf("log: %v", said)
+	}
+	w.put("a", "insister", map[string]string{"color": "red"})
+	w.silent("drift in the pause")
+	w.put("b", "somebody", map[string]string{"color": "red"})
+	w.heard("drift of another object")
+	skipped.Add(int64(firstBout))
+	w.watcher.wake() // its timer goes by the other clock
+	w.heard("what drifted in the pause, at its end")
+	w.put("a", "insister", map[string]string{"color": "green"})
+	w.silent("drift in the next pause")
+	if err := w.admin.CoreV1().ConfigMaps(w.ns).Delete(t.Context(), "b", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.heard("the deletion of another object")
 }
 
 func TestWatcherWithFewRights(t *testing.T) {

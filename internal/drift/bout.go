@@ -1,0 +1,120 @@
+package drift
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/towline/towline/internal/deploy"
+)
+
+const (
+	// boutCount times within boutWindow an object may drift and be put right at once. Beyond that somebody else insists, and an agent that insisted as fast would keep the cluster busy.
+	boutCount  = 5
+	boutWindow = 2 * time.Minute
+	// firstBout and mostBout bound the pauses then; each is twice the one before.
+	firstBout = time.Minute
+	mostBout  = 30 * time.Minute
+)
+
+// bout is how often one object has drifted lately. Pure: the time is given.
+type bout struct {
+	// times of drift that was told, within boutWindow.
+	times []time.Time
+	// pause is how long the object is left alone from time to time; 0: nobody insists.
+	pause time.Duration
+	// until is when the pause ends. due: it drifted again since the pause began.
+	until time.Time
+	due   bool
+}
+
+// strike takes in that the object drifted, and reports whether that is to be told now. paused says that a pause begins with it.
+func (b *bout) strike(now time.Time) (tell, paused bool) {
+	if now.Before(b.until) {
+		b.due = true
+		return false, false
+	}
+	if b.over(now) {
+		b.pause = 0
+	}
+	b.times = slices.DeleteFunc(b.times, func(t time.Time) bool { return now.Sub(t) > boutWindow })
+	b.times = append(b.times, now)
+	if b.pause == 0 && len(b.times) < boutCount {
+		return true, false
+	}
+	b.times, b.due = nil, false
+	b.pause = min(max(2*b.pause, firstBout), mostBout)
+	b.until = now.Add(b.pause)
+	return true, true
+}
+
+// over reports whether nothing has happened for so long that what was is forgotten.
+func (b *bout) over(now time.Time) bool {
+	if b.due || now.Before(b.until.Add(max(b.pause, boutWindow))) {
+		return false
+	}
+	return len(b.times) == 0 || now.Sub(b.times[len(b.times)-1]) > boutWindow
+}
+
+// struck reports whether one of the sights, which are of drift, is to be told now. Called with mu held.
+func (w *Watcher) struck(t *target, drifts []Sight) (tell bool) {
+	now := w.now()
+	maps.DeleteFunc(t.bouts, func(_ deploy.ObjectID, b *bout) bool { return b.over(now) })
+	for _, s := range drifts {
+		b := t.bouts[s.Object]
+		if b == nil {
+			b = &bout{}
+			t.bouts[s.Object] = b
+		}
+		now, paused := b.strike(now)
+		tell = tell || now
+		if paused {
+			w.log.Warn("others change an object again and again: it is put right less often from now on",
+				zap.Stringer("target", t.spec.Name), zap.Stringer("object", s.Object), zap.String("by", others(s)), zap.Duration("pause", b.pause))
+		}
+	}
+	return tell
+}
+
+// others are the field managers beside ours, as far as the sight shows them.
+func others(s Sight) string {
+	if s.Metadata == nil {
+		return "somebody who deletes it"
+	}
+	var names []string
+	for _, m := range s.Metadata.ManagedFields {
+		if m.Manager != deploy.FieldManager && m.Subresource != "status" && !slices.Contains(names, m.Manager) {
+			names = append(names, m.Manager)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// remind tells the targets of which an object has drifted in a pause that is over now, and says when the next of these ends; the zero time: there is none.
+func (w *Watcher) remind() (next time.Time) {
+	var tell []deploy.Name
+	w.mu.Lock()
+	now := w.now()
+	for _, t := range w.targets {
+		for _, b := range t.bouts {
+			if !b.due {
+				continue
+			}
+			if !now.Before(b.until) {
+				b.due = false
+				b.strike(now)
+				tell = append(tell, t.spec.Name)
+			} else if next.IsZero() || b.until.Before(next) {
+				next = b.until
+			}
+		}
+	}
+	w.mu.Unlock()
+	for _, n := range tell {
+		w.tell(n)
+	}
+	return next
+}
