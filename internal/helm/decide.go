@@ -76,8 +76,8 @@ type undone struct {
 //	none                  –                        install
 //	deployed              nothing; test, where     upgrade
 //	                      they did not run yet
-//	deployed, tests       as failed                upgrade
-//	  failed
+//	deployed, tests       as failed; test again    upgrade
+//	  failed              where nothing is undone
 //	deployed, rolled back held where by hand; else upgrade
 //	  from what is wanted upgrade while there are
 //	                      retries
@@ -114,6 +114,9 @@ func decide(o observation, want wanted, now time.Time) (decision, error) {
 		d.why = fmt.Sprintf("it is tried again after it failed (%d)", failures)
 		return d, nil
 	case deployed && last.isAs(want) && last.tested == testsFailed && want.tests:
+		if p := o.policy(want); p.undo == undoNothing { // the revision is as wanted: no other one would pass
+			return decision{do: doTest, try: failures + 1, policy: p, why: "its tests failed"}, nil
+		}
 		return decideFailed(o, want, failures, "its tests failed")
 	case deployed && last.isAs(want) && last.tested == "" && want.tests:
 		d.do, d.why, d.policy = doTest, "its tests have not run yet", o.policy(want)

@@ -191,7 +191,7 @@ func TestDecideAfterFailure(t *testing.T) {
 		{"tests: nobody wants them", observation{rev(1, release.StatusDeployed, 1)}, forever, forever, nil, "nothing"},
 		{"tests: passed", observation{tested(rev(1, release.StatusDeployed, 1), testsPassed)}, forever, forever, func(w *wanted) { w.tests = true }, "nothing"},
 		{"tests: ignored", observation{tested(rev(1, release.StatusDeployed, 1), testsIgnored)}, forever, forever, func(w *wanted) { w.tests = true }, "nothing"},
-		{"tests: failed, without a policy: upgraded again", observation{tested(rev(1, release.StatusDeployed, 1), testsFailed)}, forever, forever, func(w *wanted) { w.tests = true }, "upgrade#2"},
+		{"tests: failed, without a policy: tested again, without a new revision", observation{tested(rev(1, release.StatusDeployed, 1), testsFailed)}, forever, forever, func(w *wanted) { w.tests = true }, "test#2"},
 		{"tests: failed after the installation", observation{tested(rev(1, release.StatusDeployed, 1), testsFailed)}, anew, twice, func(w *wanted) { w.tests = true }, "undo#1→0"},
 		{
 			"tests: failed after an upgrade", observation{old(1, release.StatusSuperseded), tested(rev(2, release.StatusDeployed, 1), testsFailed)},
