@@ -21,23 +21,13 @@ import (
 // push, and what it holds in memory meanwhile.
 func BenchmarkAgent(b *testing.B) {
 	const targets = 100
-	dir := b.TempDir()
-	agent := filepath.Join(dir, "towline")
-	flags, err := os.ReadFile("gcflags")
-	if err != nil {
-		b.Fatal(err)
-	}
-	build := exec.CommandContext(b.Context(), "go", slices.Concat([]string{"build", "-trimpath"}, strings.Fields(string(flags)), []string{"-ldflags", "-s -w", "-o", agent, "."})...)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		b.Fatalf("build the agent: %v\n%s", err, out)
-	}
+	agent := shipped(b)
 	size, err := os.Stat(agent)
 	if err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		f := startFleet(b, agent, targets)
+		f := startFleet(b, agent, targets, 0)
 		b.ReportMetric(f.await("1").Seconds(), "s/install")
 		began := time.Now()
 		f.push("2")
@@ -50,10 +40,27 @@ func BenchmarkAgent(b *testing.B) {
 	b.ReportMetric(float64(size.Size())/1e6, "MB-binary")
 }
 
+// shipped builds the agent as it is shipped.
+func shipped(b *testing.B) string {
+	b.Helper()
+	agent := filepath.Join(b.TempDir(), "towline")
+	flags, err := os.ReadFile("gcflags")
+	if err != nil {
+		b.Fatal(err)
+	}
+	build := exec.CommandContext(b.Context(), "go", slices.Concat([]string{"build", "-trimpath"}, strings.Fields(string(flags)), []string{"-ldflags", "-s -w", "-o", agent, "."})...)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("build the agent: %v\n%s", err, out)
+	}
+	return agent
+}
+
 // fleet is a running agent with many targets.
 type fleet struct {
 	b        *testing.B
 	targets  int
+	releases int
 	ns       string
 	registry *testenv.Registry
 	client   *status.Client
@@ -62,10 +69,10 @@ type fleet struct {
 	digest   string
 }
 
-func startFleet(b *testing.B, binary string, targets int) *fleet {
+func startFleet(b *testing.B, binary string, targets, releases int) *fleet {
 	b.Helper()
 	cluster := testenv.Cluster(b)
-	f := &fleet{b: b, targets: targets, ns: cluster.Namespace(b), registry: testenv.NewRegistry(b)}
+	f := &fleet{b: b, targets: targets, releases: releases, ns: cluster.Namespace(b), registry: testenv.NewRegistry(b)}
 	f.push("1")
 	run, err := os.MkdirTemp("", "tl-") // a socket's path must be short
 	if err != nil {
@@ -77,6 +84,7 @@ func startFleet(b *testing.B, binary string, targets int) *fleet {
 	for n := range targets {
 		fmt.Fprintf(&config, "  - {name: app%d, sourceRef: apps, path: app%d, interval: 1h, prune: true}\n", n, n)
 	}
+	f.withReleases(&config)
 	path := filepath.Join(run, "config.yaml")
 	if err := os.WriteFile(path, []byte(config.String()), 0o600); err != nil {
 		b.Fatal(err)
@@ -116,11 +124,11 @@ func (f *fleet) await(value string) time.Duration {
 		cancel()
 		ready := 0
 		for _, t := range s.Targets {
-			if t.Phase == deploy.PhaseReady && strings.HasSuffix(t.Revision, f.digest) {
+			if t.Phase == deploy.PhaseReady && (t.Name.Kind == deploy.KindHelmRelease || strings.HasSuffix(t.Revision, f.digest)) {
 				ready++
 			}
 		}
-		if ready == f.targets {
+		if ready == f.targets+f.releases {
 			return time.Since(f.began)
 		}
 		why = fmt.Sprintf("%d of %d targets, last error: %v", ready, f.targets, err)
