@@ -88,6 +88,10 @@ type target struct {
 	bouts   map[deploy.ObjectID]*bout
 }
 
+func newTarget(spec deploy.Target, h Holding) *target {
+	return &target{spec: spec, holding: h, pending: map[deploy.ObjectID]Sight{}, bouts: map[deploy.ObjectID]*bout{}}
+}
+
 // New makes a watcher that tells each target that drifted. Kinds of targets without a judge are judged ByOthers. No request is made before Run.
 func New(judges map[deploy.Kind]Judge, drifted func(deploy.Name), log *zap.Logger) *Watcher {
 	return &Watcher{judges: judges, drifted: drifted, log: log, now: time.Now, signal: make(chan struct{}, 1), wanted: map[deploy.Name]bool{}, targets: map[string]*target{}}
@@ -116,7 +120,11 @@ func (w *Watcher) Set(targets []deploy.Target) {
 func (w *Watcher) Begin(n deploy.Name) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if t := w.targets[n.LabelValue()]; t != nil {
+	label := n.LabelValue()
+	if w.wanted[n] && w.targets[label] == nil {
+		w.targets[label] = newTarget(deploy.Target{Name: n}, Holding{}) // another target's watch may show its objects before it ends
+	}
+	if t := w.targets[label]; t != nil {
 		t.busy = true
 	}
 }
@@ -132,7 +140,7 @@ func (w *Watcher) End(spec deploy.Target, h Holding) {
 		w.wake()
 		return
 	}
-	t := &target{spec: spec, holding: h, pending: map[deploy.ObjectID]Sight{}, bouts: map[deploy.ObjectID]*bout{}}
+	t := newTarget(spec, h)
 	w.targets[label] = t
 	var pending []Sight
 	news := true
@@ -151,7 +159,7 @@ func (w *Watcher) End(spec deploy.Target, h Holding) {
 func (w *Watcher) see(clients *kube.Clients, label string, s Sight) {
 	w.mu.Lock()
 	t := w.targets[label]
-	if t == nil || t.holding.Clients != clients {
+	if t == nil || !t.busy && t.holding.Clients != clients { // where a busy one works will be known at its end
 		w.mu.Unlock()
 		return
 	}

@@ -23,8 +23,10 @@ const (
 	// firstPause and mostPause bound the pauses after a watch that could not be begun.
 	firstPause = time.Second
 	mostPause  = time.Minute
-	// deniedPause is how long a kind that may not be watched is left alone before it is tried again. Until then drift is found by the targets' full checks.
-	deniedPause = 10 * time.Minute
+	// firstDenied and mostDenied bound the pauses after a denial, each twice the one before: an API server that has just started may deny for a moment what it allows. Until it is
+	// allowed, drift is found by the targets' full checks.
+	firstDenied = 10 * time.Second
+	mostDenied  = 10 * time.Minute
 )
 
 // follower watches one kind in one cluster: everywhere, or where that is denied in the namespaces where targets have objects of it.
@@ -35,6 +37,7 @@ type follower struct {
 	stop       context.CancelFunc
 	// confined: it may not be watched everywhere.
 	confined atomic.Bool
+	said     sync.Map // the namespaces where it was said that watching is denied
 }
 
 // errDenied: the account may not list or watch the kind there.
@@ -42,15 +45,15 @@ var errDenied = errors.New("denied")
 
 // run follows until ctx ends.
 func (f *follower) run(ctx context.Context) {
-	for ctx.Err() == nil {
+	for pause := firstDenied; ctx.Err() == nil; pause = min(2*pause, mostDenied) {
 		err := f.follow(ctx, "")
 		if ctx.Err() != nil {
 			return
 		}
 		f.confined.Store(true)
-		bounded, stop := context.WithTimeout(ctx, deniedPause)
+		bounded, stop := context.WithTimeout(ctx, pause)
 		if slices.Contains(f.namespaces, "") {
-			f.deny(err)
+			f.deny("", err)
 		} else {
 			f.followEach(bounded)
 		}
@@ -67,14 +70,17 @@ func (f *follower) followEach(ctx context.Context) {
 	for _, ns := range f.namespaces {
 		running.Go(func() {
 			if err := f.follow(ctx, ns); ctx.Err() == nil {
-				f.deny(err)
+				f.deny(ns, err)
 			}
 		})
 	}
 }
 
-// deny says that objects may not be watched.
-func (f *follower) deny(err error) {
+// deny says once that objects may not be watched.
+func (f *follower) deny(namespace string, err error) {
+	if _, again := f.said.LoadOrStore(namespace, true); again {
+		return
+	}
 	f.watcher.log.Warn("objects of a kind may not be watched (needs list and watch on it): what others change of them is found at the targets' interval",
 		zap.String("kind", f.key.kind.String()), zap.Error(err))
 }

@@ -218,6 +218,15 @@ func TestWatcher(t *testing.T) {
 	w.watcher.End(w.spec, w.holding(Kinds{configMaps: {w.ns}}))
 	w.heard("what was changed during an attempt, at its end")
 
+	w.watcher.Set([]deploy.Target{w.spec, {Name: deploy.Name{Kind: deploy.KindHelmRelease, Namespace: w.ns, Name: "new"}}})
+	first := &world{T: w.T, ns: w.ns, admin: w.admin, told: w.told, spec: deploy.Target{Name: deploy.Name{Kind: deploy.KindHelmRelease, Namespace: w.ns, Name: "new"}}}
+	w.watcher.Begin(first.spec.Name)
+	first.put("mine", "somebody", map[string]string{"color": "red"})
+	first.silent("during the first attempt of another target")
+	w.watcher.End(first.spec, w.holding(Kinds{configMaps: {w.ns}}))
+	first.heard("what was changed during a first attempt, at its end")
+	w.watcher.End(first.spec, Holding{})
+
 	w.watcher.Begin(w.spec.Name)
 	w.put("c", "somebody", nil)
 	w.watcher.End(w.spec, Holding{})
