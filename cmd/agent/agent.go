@@ -67,7 +67,7 @@ func newAgent(settings config.Agent, cfg *config.Config, log *zap.Logger) (*agen
 		Store: record.New(clients, cfg.Namespace), client: clients.Kubernetes, namespace: cfg.Namespace,
 		reached: func() { a.board.SetReady(status.GateCluster, true) }, log: log,
 	}
-	a.drift = newHolder(brings, func(n deploy.Name) { a.scheduler.Drifted(n) }, log)
+	a.drift = newHolder(brings, seen{a}, log)
 	a.scheduler = schedule.New(runner{attempts, a.cache, a.drift}, a.records, outcomes{a.board, a.notifier}, limits, log)
 	a.inputs = inputs.New(clients.Metadata, a.scheduler.Changed, log.Named("inputs"))
 	a.asked = newAsked(a.scheduler)
@@ -129,6 +129,13 @@ func (n news) SourceState(s deploy.SourceState) {
 	n.notifier.SourceState(s)
 	n.asked.polled(s.Name)
 }
+
+// seen hands what the drift watcher sees to the scheduler, which is made after it.
+type seen struct{ of *agent }
+
+func (s seen) Drifted(n deploy.Name) { s.of.scheduler.Drifted(n) }
+
+func (s seen) Contested(n deploy.Name, list []deploy.Contest) { s.of.scheduler.Contested(n, list) }
 
 // outcomes hands what the scheduler learns to those who tell others.
 type outcomes struct {

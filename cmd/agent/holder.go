@@ -13,18 +13,17 @@ import (
 type holder struct {
 	*drift.Watcher
 	engines engines
-	// look asks for a full attempt of a target.
-	look func(deploy.Name)
-	log  *zap.Logger
+	news    drift.News
+	log     *zap.Logger
 }
 
-func newHolder(e engines, look func(deploy.Name), log *zap.Logger) *holder {
+func newHolder(e engines, news drift.News, log *zap.Logger) *holder {
 	judges := map[deploy.Kind]drift.Judge{
 		deploy.KindKustomization: func(t deploy.Target, s drift.Sight) bool {
 			return e.manifests.Deviates(t, s.Object, s.UID, s.Metadata)
 		},
 	}
-	return &holder{Watcher: drift.New(judges, look, log.Named("drift")), engines: e, look: look, log: log}
+	return &holder{Watcher: drift.New(judges, news, log.Named("drift")), engines: e, news: news, log: log}
 }
 
 // end tells the watcher what a target holds after an attempt.
@@ -46,6 +45,6 @@ func (h *holder) end(ctx context.Context, t deploy.Target, ready bool) {
 	}
 	h.End(t, held)
 	if !known && ready {
-		h.look(t.Name) // that says what there is to watch
+		h.news.Drifted(t.Name) // that says what there is to watch
 	}
 }

@@ -96,6 +96,9 @@ func targetMessage(s deploy.TargetState) string {
 	if s.Stage != "" {
 		parts = append([]string{s.Stage}, parts...)
 	}
+	for _, c := range s.Contested {
+		parts = append(parts, c.String())
+	}
 	for _, w := range s.WaitsFor {
 		parts = append(parts, "waits for "+w)
 	}

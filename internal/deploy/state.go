@@ -1,6 +1,9 @@
 package deploy
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Pin is what a reference resolved to: the digest, and the tag that led there (empty for a reference that names the digest itself).
 type Pin struct {
@@ -102,4 +105,21 @@ type TargetState struct {
 	Finished time.Time `json:"finished,omitzero"`
 	Next     time.Time `json:"next,omitzero"`
 	History  []Past    `json:"history,omitempty"`
+	// Contested are objects that others change again and again, sorted.
+	Contested []Contest `json:"contested,omitempty"`
+}
+
+// Contest is an object that others change as often as it is put right, so that it is put right less often.
+type Contest struct {
+	Object ObjectID `json:"object"`
+	// By names them, as far as the API server does.
+	By string `json:"by"`
+	// Pause between corrections, in seconds.
+	Pause float64 `json:"pause"`
+}
+
+// String says it in a sentence.
+func (c Contest) String() string {
+	return fmt.Sprintf("%s change %s again and again: it is put right every %s at most; leave the field to them with ignore, or stop them",
+		c.By, c.Object, time.Duration(c.Pause*float64(time.Second)).Round(time.Second))
 }

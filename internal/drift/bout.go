@@ -3,6 +3,7 @@ package drift
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +30,8 @@ type bout struct {
 	// until is when the pause ends. due: it drifted again since the pause began.
 	until time.Time
 	due   bool
+	// by names those who insist.
+	by string
 }
 
 // strike takes in that the object drifted, and reports whether that is to be told now. paused says that a pause begins with it.
@@ -53,66 +56,106 @@ func (b *bout) strike(now time.Time) (tell, paused bool) {
 
 // over reports whether nothing has happened for so long that what was is forgotten.
 func (b *bout) over(now time.Time) bool {
-	if b.due || now.Before(b.until.Add(max(b.pause, boutWindow))) {
-		return false
-	}
-	return len(b.times) == 0 || now.Sub(b.times[len(b.times)-1]) > boutWindow
+	return !b.due && !now.Before(b.end()) && (len(b.times) == 0 || now.Sub(b.times[len(b.times)-1]) > boutWindow)
 }
 
-// struck reports whether one of the sights, which are of drift, is to be told now. Called with mu held.
-func (w *Watcher) struck(t *target, drifts []Sight) (tell bool) {
-	now := w.now()
-	maps.DeleteFunc(t.bouts, func(_ deploy.ObjectID, b *bout) bool { return b.over(now) })
+// end is when a pause is forgotten if nothing happens.
+func (b *bout) end() time.Time { return b.until.Add(max(b.pause, boutWindow)) }
+
+// contests are the objects that others insist on. Called with mu held.
+func (t *target) contests() (list []deploy.Contest) {
+	for id, b := range t.bouts {
+		if b.pause > 0 {
+			list = append(list, deploy.Contest{Object: id, By: b.by, Pause: b.pause.Seconds()})
+		}
+	}
+	slices.SortFunc(list, func(a, b deploy.Contest) int { return strings.Compare(a.Object.String(), b.Object.String()) })
+	return list
+}
+
+// tidy forgets what is over, and reports whether a contest was among that. Called with mu held.
+func (t *target) tidy(now time.Time) (ended bool) {
+	maps.DeleteFunc(t.bouts, func(_ deploy.ObjectID, b *bout) bool {
+		over := b.over(now)
+		ended = ended || over && b.pause > 0
+		return over
+	})
+	return ended
+}
+
+// struck reports whether one of the sights, which are of drift, is to be told now, and whether the contests are others than before. Called with mu held.
+func (w *Watcher) struck(t *target, drifts []Sight) (tell, changed bool) {
+	at := w.now()
+	changed = t.tidy(at)
 	for _, s := range drifts {
 		b := t.bouts[s.Object]
 		if b == nil {
 			b = &bout{}
 			t.bouts[s.Object] = b
 		}
-		now, paused := b.strike(now)
+		now, paused := b.strike(at)
 		tell = tell || now
+		b.by = others(s)
 		if paused {
+			changed = true
 			w.log.Warn("others change an object again and again: it is put right less often from now on",
-				zap.Stringer("target", t.spec.Name), zap.Stringer("object", s.Object), zap.String("by", others(s)), zap.Duration("pause", b.pause))
+				zap.Stringer("target", t.spec.Name), zap.Stringer("object", s.Object), zap.String("by", b.by), zap.Duration("pause", b.pause))
 		}
 	}
-	return tell
+	return tell, changed
 }
 
 // others are the field managers beside ours, as far as the sight shows them.
 func others(s Sight) string {
 	if s.Metadata == nil {
-		return "somebody who deletes it"
+		return "those who delete it"
 	}
 	var names []string
 	for _, m := range s.Metadata.ManagedFields {
 		if m.Manager != deploy.FieldManager && m.Subresource != "status" && !slices.Contains(names, m.Manager) {
-			names = append(names, m.Manager)
+			names = append(names, strconv.Quote(m.Manager))
 		}
 	}
-	return strings.Join(names, ", ")
+	if len(names) == 0 {
+		return "others"
+	}
+	return strings.Join(names, " and ")
 }
 
-// remind tells the targets of which an object has drifted in a pause that is over now, and says when the next of these ends; the zero time: there is none.
+// remind tells the targets of which an object has drifted in a pause that is over now, and says when there is something to remind of next; the zero time: never.
 func (w *Watcher) remind() (next time.Time) {
 	var tell []deploy.Name
+	contests := map[deploy.Name][]deploy.Contest{}
 	w.mu.Lock()
 	now := w.now()
+	sooner := func(t time.Time) {
+		if next.IsZero() || t.Before(next) {
+			next = t
+		}
+	}
 	for _, t := range w.targets {
+		changed := t.tidy(now)
 		for _, b := range t.bouts {
-			if !b.due {
-				continue
-			}
-			if !now.Before(b.until) {
+			if b.due && !now.Before(b.until) {
 				b.due = false
 				b.strike(now)
 				tell = append(tell, t.spec.Name)
-			} else if next.IsZero() || b.until.Before(next) {
-				next = b.until
+				changed = true
 			}
+			if b.due {
+				sooner(b.until)
+			} else if b.pause > 0 {
+				sooner(b.end())
+			}
+		}
+		if changed {
+			contests[t.spec.Name] = t.contests()
 		}
 	}
 	w.mu.Unlock()
+	for n, list := range contests {
+		w.news.Contested(n, list)
+	}
 	for _, n := range tell {
 		w.tell(n)
 	}

@@ -63,12 +63,20 @@ func writtenByUs(managed []metav1.ManagedFieldsEntry) bool {
 	return theirs.Before(&ours)
 }
 
+// News hears what was seen. It never blocks.
+type News interface {
+	// Drifted says that a target's objects are not as it left them.
+	Drifted(deploy.Name)
+	// Contested says which objects of a target others insist on from now on: none, where they gave in.
+	Contested(deploy.Name, []deploy.Contest)
+}
+
 // Watcher watches the objects of targets: their metadata, one watch for each kind in each cluster, however many targets have objects of it. Safe for concurrent use.
 type Watcher struct {
-	judges  map[deploy.Kind]Judge
-	drifted func(deploy.Name)
-	log     *zap.Logger
-	now     func() time.Time
+	judges map[deploy.Kind]Judge
+	news   News
+	log    *zap.Logger
+	now    func() time.Time
 
 	// signal has capacity 1: one pending wake-up is enough.
 	signal chan struct{}
@@ -92,9 +100,9 @@ func newTarget(spec deploy.Target, h Holding) *target {
 	return &target{spec: spec, holding: h, pending: map[deploy.ObjectID]Sight{}, bouts: map[deploy.ObjectID]*bout{}}
 }
 
-// New makes a watcher that tells each target that drifted. Kinds of targets without a judge are judged ByOthers. No request is made before Run.
-func New(judges map[deploy.Kind]Judge, drifted func(deploy.Name), log *zap.Logger) *Watcher {
-	return &Watcher{judges: judges, drifted: drifted, log: log, now: time.Now, signal: make(chan struct{}, 1), wanted: map[deploy.Name]bool{}, targets: map[string]*target{}}
+// New makes a watcher. Kinds of targets without a judge are judged ByOthers. No request is made before Run.
+func New(judges map[deploy.Kind]Judge, news News, log *zap.Logger) *Watcher {
+	return &Watcher{judges: judges, news: news, log: log, now: time.Now, signal: make(chan struct{}, 1), wanted: map[deploy.Name]bool{}, targets: map[string]*target{}}
 }
 
 // Set says which targets there are. What others left is not watched any more, nor what suspended ones have; those that are new are watched from the end of their next attempt.
@@ -107,12 +115,19 @@ func (w *Watcher) Set(targets []deploy.Target) {
 	}
 	w.mu.Lock()
 	w.wanted = wanted
+	var calm []deploy.Name
 	for label, t := range w.targets {
 		if !wanted[t.spec.Name] {
 			delete(w.targets, label)
+			if len(t.contests()) > 0 {
+				calm = append(calm, t.spec.Name)
+			}
 		}
 	}
 	w.mu.Unlock()
+	for _, n := range calm {
+		w.news.Contested(n, nil)
+	}
 	w.wake()
 }
 
@@ -182,13 +197,18 @@ func (w *Watcher) consider(t *target, sights []Sight) {
 		return
 	}
 	w.mu.Lock()
-	tell := w.struck(t, drifts)
+	tell, changed := w.struck(t, drifts)
+	contests := t.contests()
 	w.mu.Unlock()
+	if changed {
+		w.news.Contested(t.spec.Name, contests)
+	}
 	if tell {
 		w.tell(t.spec.Name)
-		return
 	}
-	w.wake() // to set the time of the reminder
+	if len(contests) > 0 {
+		w.wake() // to set the time of the reminder
+	}
 }
 
 func (w *Watcher) judge(spec deploy.Target, s Sight) bool {
@@ -200,7 +220,7 @@ func (w *Watcher) judge(spec deploy.Target, s Sight) bool {
 
 func (w *Watcher) tell(n deploy.Name) {
 	w.log.Debug("drift was seen", zap.Stringer("target", n))
-	w.drifted(n)
+	w.news.Drifted(n)
 }
 
 func (w *Watcher) wake() {

@@ -3,6 +3,7 @@ package drift
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -43,13 +44,14 @@ var configMaps = schema.GroupKind{Kind: "ConfigMap"}
 // world is a watcher over a namespace of its own.
 type world struct {
 	*testing.T
-	ns      string
-	admin   *kubernetes.Clientset
-	clients *kube.Clients
-	watcher *Watcher
-	spec    deploy.Target
-	told    chan deploy.Name
-	logs    *observer.ObservedLogs
+	ns       string
+	admin    *kubernetes.Clientset
+	clients  *kube.Clients
+	watcher  *Watcher
+	spec     deploy.Target
+	told     chan deploy.Name
+	contests []deploy.Contest // guarded by mu
+	logs     *observer.ObservedLogs
 
 	mu      sync.Mutex // guards watches
 	watches map[string]int
@@ -83,9 +85,29 @@ func newWorld(t *testing.T, user string) *world {
 	core, logs := observer.New(zapcore.WarnLevel)
 	w.logs = logs
 	w.spec = deploy.Target{Name: deploy.Name{Kind: deploy.KindHelmRelease, Namespace: w.ns, Name: "web"}}
-	w.watcher = New(nil, func(n deploy.Name) { w.told <- n }, zap.New(core))
+	w.watcher = New(nil, w, zap.New(core))
 	w.watcher.Set([]deploy.Target{w.spec})
 	return w
+}
+
+// Drifted and Contested make a world the watcher's News.
+func (w *world) Drifted(n deploy.Name) { w.told <- n }
+
+func (w *world) Contested(_ deploy.Name, list []deploy.Contest) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.contests = list
+}
+
+// contested are the objects that others insist on, with who they are and the pause.
+func (w *world) contested() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []string
+	for _, c := range w.contests {
+		out = append(out, fmt.Sprintf("%s %s %g", c.Object.Name, c.By, c.Pause))
+	}
+	return strings.Join(out, ", ")
 }
 
 type tripper func(*http.Request) (*http.Response, error)
@@ -260,8 +282,11 @@ func TestWatcherPausesWhereOthersInsist(t *testing.T) {
 		w.heard("drift " + strconv.Itoa(i))
 	}
 	said := w.logs.FilterMessageSnippet("again and again").All()
-	if len(said) != 1 || said[0].ContextMap()["by"] != "insister" || said[0].ContextMap()["object"] != "ConfigMap/"+w.ns+"/a" {
+	if len(said) != 1 || said[0].ContextMap()["by"] != `"insister"` || said[0].ContextMap()["object"] != "ConfigMap/"+w.ns+"/a" {
 		t.Fatalf("log: %v", said)
+	}
+	if got := w.contested(); got != `a "insister" 60` {
+		t.Errorf("contested: %s", got)
 	}
 	w.put("a", "insister", map[string]string{"color": "red"})
 	w.silent("drift in the pause")
@@ -276,6 +301,20 @@ func TestWatcherPausesWhereOthersInsist(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.heard("the deletion of another object")
+	if got := w.contested(); got != `a "insister" 120` {
+		t.Errorf("contested later: %s", got)
+	}
+	skipped.Add(int64(2 * firstBout))
+	w.watcher.wake()
+	w.heard("what drifted in the next pause")
+	skipped.Add(int64(2 * 4 * firstBout))
+	w.watcher.wake()
+	testenv.Await(t, patience, "a calm ends it", func() error {
+		if got := w.contested(); got != "" {
+			return diffError(got)
+		}
+		return nil
+	})
 }
 
 func TestWatcherWithFewRights(t *testing.T) {

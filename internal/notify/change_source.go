@@ -12,6 +12,7 @@ import (
 const (
 	reasonNewRevision = "NewRevision"
 	reasonRecovered   = "Recovered"
+	reasonContested   = "Contested"
 	reasonSuspended   = "Suspended"
 	reasonResumed     = "Resumed"
 	reasonSucceeded   = "ReconciliationSucceeded" // Flux's word

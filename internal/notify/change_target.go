@@ -16,6 +16,8 @@ type targetMemory struct {
 	deleting  bool
 	// told is the reason of the failure that was told last and is not over, at the revision.
 	told, at string
+	// contested are the objects of which it was told that others insist on them.
+	contested map[deploy.ObjectID]bool
 }
 
 // targetChanges decides what is news about a target, and what to remember of it. Stages of an attempt, waiting and cancelled attempts are not.
@@ -55,6 +57,14 @@ func targetChanges(m targetMemory, t deploy.TargetState) (targetMemory, []deploy
 		}
 		tell(deploy.SeverityError, t.Reason, t.Message)
 		m.told, m.at = t.Reason, t.Revision
+	}
+	m.contested = make(map[deploy.ObjectID]bool, len(t.Contested))
+	for _, c := range t.Contested {
+		m.contested[c.Object] = true
+		if !before.contested[c.Object] {
+			tell(deploy.SeverityError, reasonContested, c.String())
+			events[len(events)-1].At = time.Time{} // now: no attempt found it out
+		}
 	}
 	return m, events
 }

@@ -167,6 +167,14 @@ func deletionFailed(s deploy.TargetState) deploy.TargetState {
 	return s
 }
 
+// contestedTarget is a state with objects that others insist on.
+func contestedTarget(t deploy.TargetState, names ...string) deploy.TargetState {
+	for _, n := range names {
+		t.Contested = append(t.Contested, deploy.Contest{Object: deploy.ObjectID{Kind: "ConfigMap", Name: n}, By: "others", Pause: 60})
+	}
+	return t
+}
+
 func TestTargetChanges(t *testing.T) {
 	const ready, failed, degraded, pending = deploy.PhaseReady, deploy.PhaseFailed, deploy.PhaseDegraded, deploy.PhasePending
 	type step struct {
@@ -205,6 +213,11 @@ func TestTargetChanges(t *testing.T) {
 		},
 		"suspending and resuming are told": {
 			{target(ready, "", "a", "a"), ""}, {suspendedTarget(target(ready, "", "a", "a")), "info Suspended"}, {target(ready, "", "a", "a"), "info Resumed"},
+		},
+		"a contested object is told once, and again after a calm": {
+			{target(ready, "", "a", "a"), ""}, {contestedTarget(target(ready, "", "a", "a"), "web"), "error Contested"},
+			{contestedTarget(target(deploy.PhaseApplying, "", "a", "a"), "web"), ""}, {contestedTarget(target(ready, "", "a", "a"), "web", "db"), "error Contested"},
+			{target(ready, "", "a", "a"), ""}, {contestedTarget(target(ready, "", "a", "a"), "db"), "error Contested"},
 		},
 		"a deletion that fails is told once": {
 			{target(ready, "", "a", "a"), ""}, {target(deploy.PhaseDeleting, "HealthCheckFailed", "a", "a"), ""},

@@ -30,6 +30,7 @@ type mail struct {
 	progress  map[deploy.Name]stage
 	waiters   []chan<- []deploy.TargetState
 	orders    map[deploy.Name]*order
+	contests  map[deploy.Name][]deploy.Contest
 }
 
 // stage is where a running attempt is.
@@ -55,6 +56,7 @@ func newMail() mail {
 		forced:    make(map[deploy.Name]force),
 		progress:  make(map[deploy.Name]stage),
 		orders:    make(map[deploy.Name]*order),
+		contests:  make(map[deploy.Name][]deploy.Contest),
 	}
 }
 

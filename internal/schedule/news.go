@@ -43,6 +43,12 @@ func (l *loop) read(m mail) {
 			l.touch(n)
 		}
 	}
+	for n, list := range m.contests {
+		if t, ok := l.state.targets[n]; ok {
+			t.contests = list
+			l.touch(n)
+		}
+	}
 	for n, o := range m.orders {
 		l.order(n, o)
 	}

@@ -102,6 +102,11 @@ func (s *Scheduler) Changed(n deploy.Name) { s.inbox.putForced(n, forceChanged) 
 // its pace of retries.
 func (s *Scheduler) Drifted(n deploy.Name) { s.inbox.putForced(n, forceDrifted) }
 
+// Contested says which objects of a target others insist on from now on; none: they gave in.
+func (s *Scheduler) Contested(n deploy.Name, list []deploy.Contest) {
+	s.inbox.put(func(m *mail) { m.contests[n] = list })
+}
+
 // Settle blocks until no target can make progress without a retry or news, and returns how they all are. The error is the context's.
 func (s *Scheduler) Settle(ctx context.Context) ([]deploy.TargetState, error) {
 	answer := make(chan []deploy.TargetState, 1)

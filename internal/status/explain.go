@@ -73,6 +73,9 @@ func why(x Explanation, waiting []deploy.Name, namespace string) []string {
 	if s := condition(x); s != "" {
 		out = append(out, s)
 	}
+	for _, c := range t.Contested {
+		say("Others insist: %s", sentence(c.String()))
+	}
 	switch {
 	case t.Failures > 0 && running(t.Phase):
 		say("Before it, %s failed.", attempts(t.Failures))

@@ -9,6 +9,11 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
+func contested(t deploy.TargetState) deploy.TargetState {
+	t.Contested = []deploy.Contest{{Object: deploy.ObjectID{Group: "apps", Kind: "Deployment", Namespace: "apps", Name: "web"}, By: `"hpa"`, Pause: 120}}
+	return t
+}
+
 func TestWhy(t *testing.T) {
 	web := &deploy.SourceState{Name: source("web"), Ready: true}
 	for _, tt := range []struct {
@@ -18,6 +23,12 @@ func TestWhy(t *testing.T) {
 	}{
 		{"a ready target says at what", Explanation{Target: readyTarget("web"), Source: web},
 			[]string{"The cluster is as latest@sha256:2c26b46b68ff says; last checked 1m ago.", "The next check is in 9m."}},
+		{"one that others insist on names them", Explanation{Target: contested(readyTarget("web")), Source: web},
+			[]string{
+				"The cluster is as latest@sha256:2c26b46b68ff says; last checked 1m ago.",
+				`Others insist: "hpa" change Deployment.apps/apps/web again and again: it is put right every 2m0s at most; leave the field to them with ignore, or stop them.`,
+				"The next check is in 9m.",
+			}},
 		{"a failed one says what failed, what was good, when it is tried again and who waits",
 			Explanation{Target: failedTarget("web"), Source: web, Dependents: []deploy.Name{manifests("late"), release("db")}},
 			[]string{
