@@ -175,22 +175,18 @@ func setPath(into map[string]any, path, value string, literal bool) (err error) 
 	return strvals.ParseInto(path+"="+value, into)
 }
 
-// severalValues reports whether a text holds a comma that is neither escaped nor within a list: helm --set takes what follows for another path and its value, and a password would set
-// what nobody meant.
+// severalValues reports whether a text holds more than one value: a comma that is neither escaped nor within a list, or anything behind a list. helm --set takes that for another path and
+// its value, and a password would set what nobody meant. A list has no lists in it, and ends at the first brace.
 func severalValues(value string) bool {
-	depth := 0
+	list := strings.HasPrefix(value, "{")
 	for i := 0; i < len(value); i++ {
-		switch value[i] {
-		case '\\':
+		switch {
+		case value[i] == '\\':
 			i++
-		case '{':
-			depth++
-		case '}':
-			depth--
-		case ',':
-			if depth <= 0 {
-				return true
-			}
+		case list && value[i] == '}':
+			return i+1 < len(value)
+		case !list && value[i] == ',':
+			return true
 		}
 	}
 	return false

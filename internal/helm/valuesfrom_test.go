@@ -42,7 +42,7 @@ func TestResolve(t *testing.T) {
 	}
 	read := held(map[string]map[string]string{
 		"ConfigMap/base":  {"values.yaml": "a: {b: 1, c: [1, 2], big: 12345678901234567890, f: 1.5}\nKeep.Case/Key: x\n", "empty": "", "list": "[1]", "text": "hello"},
-		"Secret/more":     {"values.yaml": "a: {b: 2, d: hunter2hunter2}", "password": "p,a=s{s", "pin": "0042", "comma": "p,admin=true", "set": "{x,2}", "number": "42", "quoted": `"42"`, "broken": "a: [hunter2", "twice": "a: 1\na: 2\n"},
+		"Secret/more":     {"values.yaml": "a: {b: 2, d: hunter2hunter2}", "password": "p,a=s{s", "pin": "0042", "comma": "p,admin=true", "set": "{x,2}", "hidden": "p{x,admin=true", "lists": "{{x},admin=true}", "after": "{x}admin=true", "number": "42", "quoted": `"42"`, "broken": "a: [hunter2", "twice": "a: 1\na: 2\n"},
 		"ConfigMap/nulls": {"values.yaml": "a: {b: null}\n"},
 	})
 	cm, secret := deploy.ValuesFrom{Kind: "ConfigMap", Name: "base"}, deploy.ValuesFrom{Kind: "Secret", Name: "more"}
@@ -80,6 +80,9 @@ func TestResolve(t *testing.T) {
 		{"a key twice", "", []deploy.ValuesFrom{with(secret, func(f *deploy.ValuesFrom) { f.ValuesKey = "twice" })}, "", "has a key twice: line 2"},
 		{"what --set does not take", "", []deploy.ValuesFrom{at("password", "a", false)}, "", "with literal: true"},
 		{"a comma that would set something else", "", []deploy.ValuesFrom{at("comma", "a", false)}, "", `a comma is written \,`},
+		{"a comma behind a brace that begins no list", "", []deploy.ValuesFrom{at("hidden", "a", false)}, "", `a comma is written \,`},
+		{"a list that ends early", "", []deploy.ValuesFrom{at("lists", "a", false)}, "", `a comma is written \,`},
+		{"something behind a list", "", []deploy.ValuesFrom{at("after", "a", false)}, "", `cannot be set at targetPath a`},
 		{"a list, as --set has it", "", []deploy.ValuesFrom{at("set", "a", false)}, `{"a":["x",2]}`, ""},
 		{"a path that does not fit", `{}`, []deploy.ValuesFrom{secret, at("number", "a.d.e", false)}, "", "valuesFrom[1]: Secret apps/more cannot be set at targetPath a.d.e"},
 		{"a huge file", "", []deploy.ValuesFrom{{File: file("huge", strings.Repeat("#", 4<<20+1))}}, "", "is bigger than 4 MiB"},
