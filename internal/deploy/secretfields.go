@@ -25,9 +25,13 @@ var (
 	pointerUnescapes = strings.NewReplacer("~1", "/", "~0", "~")
 )
 
-// SecretFieldsOf reads the annotation. What is no pointer counts as the whole object: a mistake must not show anything.
+// SecretFieldsOf reads the annotation of an object.
 func SecretFieldsOf(o interface{ GetAnnotations() map[string]string }) SecretFields {
-	text := o.GetAnnotations()[AnnotationSecretFields]
+	return ParseSecretFields(o.GetAnnotations()[AnnotationSecretFields])
+}
+
+// ParseSecretFields reads the annotation's text. What is no pointer counts as the whole object: a mistake must not show anything.
+func ParseSecretFields(text string) SecretFields {
 	if text == "" {
 		return nil
 	}

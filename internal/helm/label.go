@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	sigsyaml "sigs.k8s.io/yaml"
 
 	"helm.sh/helm/v3/pkg/postrender"
 
@@ -157,7 +158,12 @@ func child(m *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
-func text(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
+// text is in quotes where it has to be: Helm reads YAML 1.1, where yes, on and 1:30 are no texts.
+func text(s string) *yaml.Node {
+	n := &yaml.Node{}
+	_ = n.Encode(s) // a text always can be
+	return n
+}
 
 func hasAlias(n *yaml.Node) bool {
 	if n.Kind == yaml.AliasNode || n.Anchor != "" {
@@ -166,34 +172,19 @@ func hasAlias(n *yaml.Node) bool {
 	return slices.ContainsFunc(n.Content, hasAlias)
 }
 
-// maxExpanded bounds the nodes of an object whose aliases are written out: aliases of aliases grow without end.
-const maxExpanded = 200_000
-
-// expand writes aliases out. A label added to an anchored map would otherwise appear in every place that refers to it: a selector, say.
-func expand(root *yaml.Node) error {
-	left := maxExpanded
-	var copyOf func(n *yaml.Node) (*yaml.Node, error)
-	copyOf = func(n *yaml.Node) (*yaml.Node, error) {
-		if left--; left < 0 {
-			return nil, fmt.Errorf("an object's YAML aliases expand to more than %d nodes", maxExpanded)
-		}
-		if n.Kind == yaml.AliasNode {
-			return copyOf(n.Alias)
-		}
-		c := *n
-		c.Anchor, c.Content = "", make([]*yaml.Node, len(n.Content))
-		for i, sub := range n.Content {
-			var err error
-			if c.Content[i], err = copyOf(sub); err != nil {
-				return nil, err
-			}
-		}
-		return &c, nil
+// expand writes aliases and merge keys out. A label added to an anchored map would otherwise appear in every place that refers to it: a selector, say.
+func expand(object *yaml.Node) error {
+	b, err := yaml.Marshal(object)
+	if err == nil {
+		b, err = sigsyaml.YAMLToJSON(b) // as Helm reads it; it refuses aliases that grow without end
 	}
-	c, err := copyOf(root)
+	var doc yaml.Node
+	if err == nil {
+		err = yaml.Unmarshal(b, &doc)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("write out the aliases of an object: %w", err)
 	}
-	*root = *c
+	*object = *doc.Content[0]
 	return nil
 }

@@ -44,17 +44,31 @@ func maskOf(v deploy.Values, public ...string) mask {
 	var pairs []string
 	for _, s := range secrets {
 		is := "(value " + paths[s] + ")"
-		pairs = append(pairs, s, is, base64.StdEncoding.EncodeToString([]byte(s)), is)
-		if q := strconv.Quote(s); q[1:len(q)-1] != s {
-			pairs = append(pairs, q[1:len(q)-1], is)
-		}
-		for line := range strings.Lines(s) { // YAML's errors quote lines
-			if line = strings.TrimSpace(line); line != s && len(line) >= minMasked {
-				pairs = append(pairs, line, is)
-			}
+		for _, form := range formsOf(s) {
+			pairs = append(pairs, form, is)
 		}
 	}
 	return mask{strings.NewReplacer(pairs...)}
+}
+
+// formsOf are the ways in which a text of at least minMasked bytes may stand in another: as it is, in base64, as Go and JSON quote it, and its lines, which YAML indents and
+// its errors quote.
+func formsOf(s string) []string {
+	forms := []string{s, base64.StdEncoding.EncodeToString([]byte(s))}
+	add := func(form string) {
+		if len(form) >= minMasked && !slices.Contains(forms, form) {
+			forms = append(forms, form)
+		}
+	}
+	goes := strconv.Quote(s)
+	add(goes[1 : len(goes)-1])
+	if b, err := json.Marshal(s); err == nil {
+		add(string(b[1 : len(b)-1]))
+	}
+	for line := range strings.Lines(s) {
+		add(strings.TrimSpace(line))
+	}
+	return forms
 }
 
 // collect notes the path of every text that is long enough; of equal ones the first.

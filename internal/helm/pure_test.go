@@ -144,7 +144,10 @@ func TestLabeller(t *testing.T) {
 			"---\nkind: List\nitems:\n  - kind: A\n    metadata:\n      name: a\n      labels:\n        towline.dev/target: helmrelease.apps.web\n"},
 		{"does not reach a selector through an alias",
 			"kind: A\nmetadata:\n  labels: &l\n    app: a\nspec:\n  selector: *l\n",
-			"---\nkind: A\nmetadata:\n  labels:\n    app: a\n    towline.dev/target: helmrelease.apps.web\nspec:\n  selector:\n    app: a\n"},
+			"---\n{\"kind\": \"A\", \"metadata\": {\"labels\": {\"app\": \"a\", towline.dev/target: helmrelease.apps.web}}, \"spec\": {\"selector\": {\"app\": \"a\"}}}\n"},
+		{"keeps what a merge key brings",
+			"base: &b\n  labels:\n    app: \"on\"\n  name: a\nkind: A\nmetadata:\n  <<: *b\n  namespace: x\n",
+			"---\n{\"base\": {\"labels\": {\"app\": \"on\"}, \"name\": \"a\"}, \"kind\": \"A\", \"metadata\": {\"labels\": {\"app\": \"on\", towline.dev/target: helmrelease.apps.web}, \"name\": \"a\", \"namespace\": \"x\"}}\n"},
 		{"skips empty documents and leaves what is no object",
 			"---\n# nothing\n---\nkind: A\n",
 			"---\nkind: A\n"},
@@ -169,10 +172,54 @@ func TestLabeller(t *testing.T) {
 			prev := "*a" + string(i-1)
 			bomb += "a" + string(i) + ": &a" + string(i) + " [" + strings.Repeat(prev+",", 9) + prev + "]\n"
 		}
-		if _, err := (labeller{}).Run(bytes.NewBufferString(bomb)); err == nil || !strings.Contains(err.Error(), "aliases expand") {
+		if _, err := (labeller{}).Run(bytes.NewBufferString(bomb)); err == nil || !strings.Contains(err.Error(), "excessive aliasing") {
 			t.Errorf("error %v", err)
 		}
 	})
+}
+
+func TestLabellerWritesTextsAsTexts(t *testing.T) {
+	odd := map[string]string{"yes": "on", "n": "1:30", "0777": "2024-01-01", "true": "~", "e": "1e3", "empty": "", "lines": "a\nb"}
+	l := labeller{value: "v", common: &deploy.CommonMetadata{Annotations: odd}}
+	out, err := l.Run(bytes.NewBufferString("kind: A\nmetadata: {name: a}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := parseObjects(out.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(odd, objects[0].GetAnnotations()); d != "" {
+		t.Errorf("annotations (-want +got):\n%s", d)
+	}
+}
+
+func TestLabellerMarksSecretFields(t *testing.T) {
+	const secret = "line-one-of-it\nand \"two\"\n"
+	for name, tc := range map[string]struct{ in, want string }{
+		"a kind of somebody else that is called Secret": {"apiVersion: example.org/v1\nkind: Secret\nmetadata: {name: a}\nspec: {a: swordfish}\n", "/spec/a"},
+		"the data of a Secret needs no mark":            {"apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nstringData: {a: swordfish}\n", ""},
+		"what else a Secret has does":                   {"apiVersion: v1\nkind: Secret\nmetadata: {name: a, annotations: {hint: swordfish}}\nstringData: {a: swordfish}\n", "/metadata/annotations/hint"},
+		"fields that the chart names stay named": {
+			"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, annotations: {towline.dev/secret-fields: /data/b}}\ndata: {a: swordfish, b: x}\n", "/data/a,/data/b",
+		},
+		"in base64":                      {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {a: c3dvcmRmaXNo}\n", "/data/a"},
+		"a text of lines, indented":      {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  a: |\n    x:\n      line-one-of-it\n      and \"two\"\n", "/data/a"},
+		"a text in quotes":               {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {a: 'x: \"say \\\"two\\\"\"', b: y}\n", "/data/a"},
+		"what only looks alike does not": {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {a: sword}\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, err := labeller{value: "v", secret: newSecretTexts([]string{"swordfish", secret, `say "two"`})}.Run(bytes.NewBufferString(tc.in))
+			if err != nil {
+				t.Fatal(err)
+			}
+			objects, err := parseObjects(out.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantEqual(t, "marked", objects[0].GetAnnotations()[deploy.AnnotationSecretFields], tc.want)
+		})
+	}
 }
 
 func TestLabellerChangesNothingElse(t *testing.T) {

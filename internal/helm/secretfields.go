@@ -9,11 +9,8 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-// minWhole and minPart are from how many bytes on a secret value is looked for in manifests: as a whole value, or within one. Shorter ones are words that stand everywhere.
-const (
-	minWhole = 3
-	minPart  = 6
-)
+// minWhole is from how many bytes on a secret value is looked for as a whole value of manifests, as minMasked is for within one. Shorter ones are words that stand everywhere.
+const minWhole = 3
 
 // secretTexts are values that came from Secrets and files.
 type secretTexts struct{ whole, parts []string }
@@ -24,8 +21,8 @@ func newSecretTexts(texts []string) secretTexts {
 		if len(t) >= minWhole {
 			s.whole = append(s.whole, t)
 		}
-		if len(t) >= minPart {
-			s.parts = append(s.parts, t)
+		if len(t) >= minMasked {
+			s.parts = append(s.parts, formsOf(t)...)
 		}
 	}
 	slices.Sort(s.whole)
@@ -39,16 +36,30 @@ func (s secretTexts) in(text string) bool {
 	return slices.ContainsFunc(s.parts, func(p string) bool { return strings.Contains(text, p) })
 }
 
-// mark names on an object its fields that hold secret values, so that whoever shows the object hides them. A Secret needs no such mark.
+// mark names on an object its fields that hold secret values, beside those that the chart names, so that whoever shows the object hides them. The data of a Secret needs no such mark.
 func (s secretTexts) mark(object *yaml.Node) {
-	if kind := child(object, "kind"); len(s.whole) == 0 || kind != nil && kind.Value == "Secret" {
+	metadata := child(object, "metadata")
+	if len(s.whole) == 0 || metadata == nil || metadata.Kind != yaml.MappingNode {
 		return
 	}
 	var fields deploy.SecretFields
 	s.collect(object, nil, &fields)
-	if metadata := child(object, "metadata"); len(fields) > 0 && metadata != nil && metadata.Kind == yaml.MappingNode {
-		set(submap(metadata, "annotations"), deploy.AnnotationSecretFields, fields.String())
+	if is(object, "kind", "Secret") && is(object, "apiVersion", "v1") {
+		fields = slices.DeleteFunc(fields, func(p []string) bool { return len(p) > 0 && (p[0] == "data" || p[0] == "stringData") })
 	}
+	if len(fields) == 0 {
+		return
+	}
+	annotations := submap(metadata, "annotations")
+	if named := child(annotations, deploy.AnnotationSecretFields); named != nil {
+		fields = append(fields, deploy.ParseSecretFields(named.Value)...)
+	}
+	set(annotations, deploy.AnnotationSecretFields, fields.String())
+}
+
+func is(object *yaml.Node, key, value string) bool {
+	n := child(object, key)
+	return n != nil && n.Value == value
 }
 
 func (s secretTexts) collect(n *yaml.Node, path []string, out *deploy.SecretFields) {
