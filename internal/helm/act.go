@@ -111,7 +111,7 @@ func (e *Engine) test(ctx context.Context, n note, version int, progress deploy.
 		switch {
 		case failed != nil && n.decision.policy.ignoreTests:
 			word = testsIgnored
-			op.log.Warn("tests failed, and that is ignored", zap.Error(failed))
+			op.log.Warn("tests failed, and that is ignored", zap.Error(op.masked(t).error(failed)))
 			failed = nil
 		case failed != nil:
 			word = testsFailed

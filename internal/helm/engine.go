@@ -123,11 +123,12 @@ func (e *Engine) operate(ctx context.Context, t deploy.Target, at place, timeout
 	if err != nil {
 		return err
 	}
-	op, err := p.operation(hard, at, timeout, maskOf(t.HelmRelease.Values), e.log.With(zap.Stringer("target", t.Name), zap.Stringer("release", at)), progress)
+	op, err := p.operation(hard, at, timeout, t.HelmRelease.Values, e.log.With(zap.Stringer("target", t.Name), zap.Stringer("release", at)), progress)
 	if err != nil {
 		return err
 	}
 	op.patch = e.patch
+	op.kube.progress = func(phase deploy.Phase, words string) { progress(phase, op.masked(t).text(words)) } // objects say why they are not ready
 	if op.kube.rules, err = rulesOf(t); err != nil {
 		return err
 	}

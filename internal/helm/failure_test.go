@@ -2,6 +2,7 @@ package helm
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
@@ -169,6 +170,49 @@ func TestSecretValuesStaySecret(t *testing.T) {
 	}
 	for _, s := range said {
 		if strings.Contains(s, canary) || strings.Contains(s, base64.StdEncoding.EncodeToString([]byte(canary))[:12]) {
+			t.Errorf("a secret value leaked: %s", s)
+		}
+	}
+}
+
+// TestSecretValuesOfRecordsStaySecret has what only records know: an uninstallation does not read valuesFrom, and a rollback sends what was wanted once.
+func TestSecretValuesOfRecordsStaySecret(t *testing.T) {
+	e := newEnv(t)
+	core, logs := observer.New(zap.DebugLevel)
+	e.engine.log = zap.New(core)
+	password := canary
+	e.engine.read = func(context.Context, string, string, string) (map[string][]byte, error) {
+		return map[string][]byte{"values.yaml": []byte("password: " + password + "\npin: 83105274\n")}, nil
+	}
+	refused := func(hook string) string {
+		return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + hook + ", annotations: {helm.sh/hook: " + hook + "}, " +
+			"labels: {l: \"{{ .Values.password }}!\", pin: \"{{ .Values.pin }}!\"}}\n"
+	}
+	r := e.revision(plain("1.0.0", map[string]string{"a": configMapNamed("a"), "delete": refused("pre-delete"), "rollback": refused("pre-rollback")}))
+	target := e.target("", func(s *deploy.HelmReleaseSpec) { s.ValuesFrom = []deploy.ValuesFrom{{Kind: "Secret", Name: "values"}} })
+	full := func() {
+		_, err := e.run(t.Context(), target, r, true)
+		e.must(err)
+	}
+	full()
+	password += "-2"
+	full()
+	var said []string
+	e.must(e.engine.operate(t.Context(), target, placeOf(target), limit, func(_ deploy.Phase, words string) { said = append(said, words) }, func(op *operation) error {
+		_, err := op.history()
+		op.kube.progress(deploy.PhaseWaiting, "waiting for it ("+password+" is refused)") // as objects say in their status
+		return err
+	}))
+	_, rollback := e.engine.Rollback(t.Context(), target, 1, nil)
+	wantFailure(t, rollback, deploy.ReasonRollbackFailed, "(value /password)")
+	uninstall := e.engine.Delete(t.Context(), target, nil)
+	wantFailure(t, uninstall, deploy.ReasonUninstallFailed, "(value /pin)")
+	said = append(said, rollback.Error(), uninstall.Error())
+	for _, l := range logs.All() {
+		said = append(said, l.Message+fmt.Sprint(l.ContextMap()))
+	}
+	for _, s := range said {
+		if strings.Contains(s, canary) || strings.Contains(s, "83105274") {
 			t.Errorf("a secret value leaked: %s", s)
 		}
 	}

@@ -20,12 +20,13 @@ type mask struct{ replace *strings.Replacer }
 
 // maskOf is the mask of a release's values. What is part of a public text (an object's name) stays: it can be seen anyway, and messages name objects.
 func maskOf(v deploy.Values, public ...string) mask {
-	var root any
-	if len(v) == 0 || json.Unmarshal(v, &root) != nil {
-		return mask{}
-	}
 	paths := map[string]string{}
-	collect(root, "", paths)
+	collectValues(v, paths)
+	return maskFor(paths, public)
+}
+
+// maskFor is the mask of texts, each with what to call it.
+func maskFor(paths map[string]string, public []string) mask {
 	secrets := make([]string, 0, len(paths))
 	for s := range paths {
 		if !slices.ContainsFunc(public, func(p string) bool { return strings.Contains(p, s) }) {
@@ -71,8 +72,16 @@ func formsOf(s string) []string {
 	return forms
 }
 
-// collect notes the path of every text that is long enough; of equal ones the first.
+// collectValues collects those of a target; broken ones are none.
+func collectValues(v deploy.Values, paths map[string]string) {
+	if values, err := decodeValues(v); err == nil {
+		collect(values, "", paths)
+	}
+}
+
+// collect notes the path of every text and number that is long enough; of equal ones the first.
 func collect(v any, at string, paths map[string]string) {
+	text := ""
 	switch v := v.(type) {
 	case map[string]any:
 		for key, sub := range v {
@@ -83,9 +92,14 @@ func collect(v any, at string, paths map[string]string) {
 			collect(sub, at+"/"+strconv.Itoa(i), paths)
 		}
 	case string:
-		if old, ok := paths[v]; len(v) >= minMasked && (!ok || at < old) {
-			paths[v] = at
-		}
+		text = v
+	case json.Number:
+		text = v.String()
+	case float64:
+		text = strconv.FormatFloat(v, 'f', -1, 64)
+	}
+	if old, ok := paths[text]; len(text) >= minMasked && (!ok || at < old) {
+		paths[text] = at
 	}
 }
 

@@ -112,7 +112,7 @@ func (e *Engine) detect(ctx context.Context, n *note) error {
 		if len(n.found) > 0 {
 			n.decision = decision{do: doRepair}
 			if err != nil { // what could be compared is repaired; the next full run looks again
-				op.log.Warn("some objects could not be compared with their manifest", zap.Error(err))
+				op.log.Warn("some objects could not be compared with their manifest", zap.Error(op.masked(t).error(err)))
 				err = nil
 			}
 		}

@@ -65,6 +65,9 @@ type operation struct {
 	// patch runs postRenderers; secret are the values that came from Secrets and files.
 	patch  Patcher
 	secret []string
+	// hide is masked's last answer, and hideKnows how many names and records it was made of.
+	hide      *mask
+	hideKnows [2]int
 	// hooks are all those of the release while its tests run.
 	hooks []*release.Hook
 	// kinds of the objects that a look for drift compared, each with their namespaces, sorted.
@@ -72,7 +75,7 @@ type operation struct {
 }
 
 // operation makes the parts. Every request of them ends when ctx does, and none starts afterwards.
-func (p *pool) operation(ctx context.Context, at place, timeout time.Duration, hide mask, log *zap.Logger, progress deploy.Progress) (*operation, error) {
+func (p *pool) operation(ctx context.Context, at place, timeout time.Duration, values deploy.Values, log *zap.Logger, progress deploy.Progress) (*operation, error) {
 	bound, err := p.clients.Bound(ctx)
 	if err != nil {
 		return nil, err
@@ -81,13 +84,13 @@ func (p *pool) operation(ctx context.Context, at place, timeout time.Duration, h
 	if !ok {
 		return nil, fmt.Errorf("the shared Kubernetes client is a %T, the Helm SDK wants a *kubernetes.Clientset", bound.Kubernetes)
 	}
+	op := &operation{ctx: ctx, pool: p, place: at, timeout: timeout, dynamic: bound.Dynamic, log: log, progress: progress}
 	debug := func(format string, v ...any) {
 		if log.Core().Enabled(zap.DebugLevel) {
-			log.Debug("helm sdk", zap.String("message", hide.text(fmt.Sprintf(format, v...))))
+			log.Debug("helm sdk", zap.String("message", op.hiding(values).text(fmt.Sprintf(format, v...))))
 		}
 	}
 	g := &getter{clients: bound, set: set, namespace: at.namespace}
-	op := &operation{ctx: ctx, pool: p, place: at, timeout: timeout, dynamic: bound.Dynamic, log: log, progress: progress}
 	op.secrets = &secretCache{SecretInterface: set.CoreV1().Secrets(at.storage), release: at.name}
 	op.kube = &client{
 		Client:   &helmkube.Client{Factory: g, Log: debug, Namespace: at.namespace},
@@ -109,9 +112,26 @@ func (p *pool) operation(ctx context.Context, at place, timeout time.Duration, h
 	return op, nil
 }
 
-// masked is what hides the target's values in what the operation says.
+// masked is what hides the target's values in what the operation says. It is made anew where more is known by now.
 func (op *operation) masked(t deploy.Target) mask {
-	return maskOf(t.HelmRelease.Values, append(op.kube.named, op.place.name, op.place.namespace, op.place.storage)...)
+	if known := [2]int{len(op.kube.named), op.secrets.count()}; op.hide == nil || op.hideKnows != known {
+		m := op.hiding(t.HelmRelease.Values, append(op.kube.named, op.place.name, op.place.namespace, op.place.storage)...)
+		op.hide, op.hideKnows = &m, known
+	}
+	return *op.hide
+}
+
+// hiding is the mask of values and of those on record: an uninstallation does not know what came from valuesFrom, and a rollback sends what was wanted once. The records that the operation
+// has read are decoded for it, since it is only made for errors and at debug level.
+func (op *operation) hiding(v deploy.Values, public ...string) mask {
+	paths := map[string]string{}
+	collectValues(v, paths)
+	for _, name := range op.secrets.names() {
+		if rel, err := op.cfg.Releases.Driver.Get(name); err == nil && rel != nil {
+			collect(rel.Config, "", paths)
+		}
+	}
+	return maskFor(paths, public)
 }
 
 // capabilities reads what the server can do, at most once per capabilitiesAge unless fresh is asked for.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -268,6 +269,13 @@ func (op *operation) history() ([]*release.Release, error) {
 	}
 	sortByRevision(out)
 	return out, nil
+}
+
+// names of the records, as far as they were read.
+func (s *secretCache) names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.held))
 }
 
 // count is how many records there are.
