@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -27,10 +29,12 @@ const (
 	maxChartSize = 32 << 20
 )
 
-// setGlobals sets what the SDK keeps in package variables, once for the process: they are read without a lock by running operations.
+// setGlobals sets what the SDK keeps in package variables, once for the process: they are read without a lock by running operations. The standard log is shut, to which it writes of
+// values that do not fit each other, and quotes them.
 var setGlobals = sync.OnceFunc(func() {
 	helmkube.ManagedFieldsManager = deploy.FieldManager
 	loader.MaxDecompressedChartSize = maxChartSize
+	log.SetOutput(io.Discard)
 })
 
 // Options are what an Engine is made of.

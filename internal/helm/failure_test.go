@@ -6,8 +6,8 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"log"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -130,8 +130,8 @@ func TestSecretValuesStaySecret(t *testing.T) {
 	core, logs := observer.New(zap.DebugLevel)
 	e.engine.log = zap.New(core)
 	var std bytes.Buffer // where parts of the SDK write to
+	defer log.SetOutput(log.Writer())
 	log.SetOutput(&std)
-	defer log.SetOutput(os.Stderr)
 	secret := "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: {{ .Values.password | quote }}}\n"
 	files := map[string]string{"templates/s.yaml": secret, "values.yaml": "password: ''\nsub: {a: 1}\n", "values.schema.json": `{"properties":{"n":{"enum":["x"]},"p":{"pattern":"^x$"}}}`}
 	good := e.revision(testenv.Chart("web", "1.0.0", files))
@@ -172,6 +172,13 @@ func TestSecretValuesStaySecret(t *testing.T) {
 		if strings.Contains(s, canary) || strings.Contains(s, base64.StdEncoding.EncodeToString([]byte(canary))[:12]) {
 			t.Errorf("a secret value leaked: %s", s)
 		}
+	}
+}
+
+func TestStandardLogIsShut(t *testing.T) {
+	New(Options{})
+	if log.Writer() != io.Discard {
+		t.Error("the SDK's warnings, which quote values that do not fit, are written")
 	}
 }
 

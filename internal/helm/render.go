@@ -22,6 +22,7 @@ import (
 // Render is what a release would send: the CRDs of the chart where an install creates them, the manifests in Helm's order, the hooks. No cluster is asked: lookup finds
 // nothing, and .Capabilities are those of the Kubernetes version that this agent was built with. Of the options, Read and Patch are used.
 func Render(ctx context.Context, o Options, t deploy.Target, r deploy.Revision) ([]*unstructured.Unstructured, error) {
+	setGlobals()
 	if err := ctx.Err(); err != nil { // the SDK does not look
 		return nil, err
 	}
