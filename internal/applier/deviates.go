@@ -56,7 +56,7 @@ func (e *Engine) Deviates(t deploy.Target, id deploy.ObjectID, uid types.UID, m 
 // lent is an object with fields that are left to others.
 type lent struct {
 	rendered *unstructured.Unstructured
-	fields   []pointer
+	fields   []deploy.Pointer
 }
 
 // lend remembers those objects of a target.

@@ -6,11 +6,13 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 	"sigs.k8s.io/structured-merge-diff/v6/value"
+
+	"github.com/towline/towline/internal/deploy"
 )
 
 // settled is the answer of a dry run without what was set by hand and nobody else owns: a run takes that over first, so that its apply removes it. A dry run cannot do the
 // two together.
-func settled(answer, rendered *unstructured.Unstructured, ignored []pointer) (*unstructured.Unstructured, error) {
+func settled(answer, rendered *unstructured.Unstructured, ignored []deploy.Pointer) (*unstructured.Unstructured, error) {
 	managed := answer.GetManagedFields()
 	absorbed, err := absorb(managed, rendered, ignored)
 	if err != nil || absorbed == nil {

@@ -1,10 +1,8 @@
 package applier
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -19,124 +17,28 @@ import (
 // Fields that are left to others are sent when an object is created. After that they are neither compared nor changed, whoever owns them: a field that somebody else
 // owns too is left out of an apply; one that is ours alone is sent as the cluster has it, because the server would take away what its only owner leaves out.
 
-// pointer is a JSON pointer (RFC 6901), split and unescaped.
-type pointer []string
-
-func parsePointer(s string) (pointer, error) {
-	if !strings.HasPrefix(s, "/") || s == "/" {
-		return nil, fmt.Errorf("path %q: want a JSON pointer such as /spec/replicas", s)
-	}
-	p := pointer(strings.Split(s[1:], "/"))
-	for i := range p {
-		p[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(p[i])
-	}
-	switch {
-	case p[0] == "apiVersion", p[0] == "kind", p[0] == "metadata" && (len(p) == 1 || p[1] == "name" || p[1] == "namespace"):
-		return nil, fmt.Errorf("path %q: what names an object cannot be left to others", s)
-	}
-	return p, nil
-}
-
-// ignoreRule is an entry of spec.ignore, compiled.
-type ignoreRule struct {
-	paths []pointer
-	match *deploy.Matcher
-}
-
-func ignoreRules(in []deploy.IgnoreRule) ([]ignoreRule, error) {
-	var out []ignoreRule
-	for i, r := range in {
-		m, err := r.Target.Matcher()
-		if err != nil {
-			return nil, fmt.Errorf("ignore[%d].target.%w", i, err)
-		}
-		rule := ignoreRule{match: m}
-		for _, s := range r.Paths {
-			p, err := parsePointer(s)
-			if err != nil {
-				return nil, fmt.Errorf("ignore[%d]: %w", i, err)
-			}
-			rule.paths = append(rule.paths, p)
-		}
-		out = append(out, rule)
-	}
-	return out, nil
-}
-
-// ignoredIn are the fields of an object that the rules leave to others, as far as it has them.
-func ignoredIn(u *unstructured.Unstructured, rules []ignoreRule) []pointer {
-	var out []pointer
-	for _, r := range rules {
-		if !r.match.Matches(u) {
-			continue
-		}
-		for _, p := range r.paths {
-			if _, ok := p.in(u.Object); ok && !slices.ContainsFunc(out, func(q pointer) bool { return slices.Equal(p, q) }) {
-				out = append(out, p)
-			}
-		}
-	}
-	return out
-}
-
-// in is the value at the pointer.
-func (p pointer) in(body any) (any, bool) {
-	for _, token := range p {
-		switch b := body.(type) {
-		case map[string]any:
-			v, ok := b[token]
-			if !ok {
-				return nil, false
-			}
-			body = v
-		case []any:
-			n, err := strconv.Atoi(token)
-			if err != nil || n < 0 || n >= len(b) {
-				return nil, false
-			}
-			body = b[n]
-		default:
-			return nil, false
-		}
-	}
-	return body, true
-}
-
-// put sets the value at the pointer, whose parents are there.
-func (p pointer) put(body, v any) {
-	parent, _ := p[:len(p)-1].in(body)
-	switch b := parent.(type) {
-	case map[string]any:
-		b[p[len(p)-1]] = v
-	case []any:
-		if n, err := strconv.Atoi(p[len(p)-1]); err == nil && n >= 0 && n < len(b) {
-			b[n] = v
-		}
-	}
-}
-
 // gap stands in a list for an item that is to go.
 type gap struct{}
 
 // without is a copy of an object that does not have some of its fields. The items of lists keep their numbers until all have been found.
-func without(u *unstructured.Unstructured, fields []pointer) *unstructured.Unstructured {
+func without(u *unstructured.Unstructured, fields []deploy.Pointer) *unstructured.Unstructured {
 	c := u.DeepCopy()
 	for _, p := range fields {
-		if _, there := p.in(c.Object); !there {
+		if _, there := p.In(c.Object); !there {
 			continue
 		}
-		parent, _ := p[:len(p)-1].in(c.Object)
+		parent, _ := p[:len(p)-1].In(c.Object)
 		if m, ok := parent.(map[string]any); ok {
 			delete(m, p[len(p)-1])
 			continue
 		}
-		p.put(c.Object, gap{})
+		p.Put(c.Object, gap{})
 	}
 	for _, p := range fields { // the list itself may have become one of the fields: then it is not there
 		parent := p[:len(p)-1]
-		list, _ := parent.in(c.Object)
+		list, _ := parent.In(c.Object)
 		if items, ok := list.([]any); ok {
-			parent.put(c.Object, slices.DeleteFunc(items, func(v any) bool { _, is := v.(gap); return is }))
+			parent.Put(c.Object, slices.DeleteFunc(items, func(v any) bool { _, is := v.(gap); return is }))
 		}
 	}
 	return c
@@ -144,19 +46,19 @@ func without(u *unstructured.Unstructured, fields []pointer) *unstructured.Unstr
 
 // leaveToOthers is what is applied to an object that exists: rendered, with the ignored fields left out where somebody else owns them and as they are where they are
 // ours alone. Our marks stay, whatever is ignored.
-func leaveToOthers(rendered, live *unstructured.Unstructured, ignored []pointer) (*unstructured.Unstructured, error) {
+func leaveToOthers(rendered, live *unstructured.Unstructured, ignored []deploy.Pointer) (*unstructured.Unstructured, error) {
 	managed := live.GetManagedFields()
 	sets, err := fieldSets(managed)
 	if err != nil {
 		return nil, err
 	}
 	body := rendered.DeepCopy()
-	var out []pointer
+	var out []deploy.Pointer
 	for _, p := range ignored {
 		var mine *fieldpath.Path
 		others := false
 		for i, m := range managed {
-			switch at := p.heldBy(sets[i], rendered.Object); {
+			switch at := ownedAt(p, sets[i], rendered.Object); {
 			case at == nil:
 			case isOurs(m):
 				mine = at
@@ -172,17 +74,17 @@ func leaveToOthers(rendered, live *unstructured.Unstructured, ignored []pointer)
 			out = append(out, p)
 			continue
 		}
-		p.put(body.Object, runtime.DeepCopyJSONValue(now))
+		p.Put(body.Object, runtime.DeepCopyJSONValue(now))
 	}
 	return without(body, out), nil
 }
 
-// heldBy is a path in a set of owned fields that is the pointer's field or one below it; failing that, a leaf above it: a list or map that is owned as a whole. Nil
+// ownedAt is a path in a set of owned fields that is the pointer's field or one below it; failing that, a leaf above it: a list or map that is owned as a whole. Nil
 // where there is neither.
-func (p pointer) heldBy(s *fieldpath.Set, rendered any) *fieldpath.Path {
+func ownedAt(p deploy.Pointer, s *fieldpath.Set, rendered any) *fieldpath.Path {
 	var found *fieldpath.Path
 	for path := range s.Leaves().All() { // to its end: the library's iterator does not bear to be left early
-		if p.common(path, rendered) < min(len(p), len(path)) || found != nil && len(*found) >= len(p) {
+		if shared(p, path, rendered) < min(len(p), len(path)) || found != nil && len(*found) >= len(p) {
 			continue
 		}
 		c := path.Copy()
@@ -191,8 +93,8 @@ func (p pointer) heldBy(s *fieldpath.Set, rendered any) *fieldpath.Path {
 	return found
 }
 
-// common is how many elements the pointer and a path share. Items of lists are compared by what rendered has at the pointer's number.
-func (p pointer) common(path fieldpath.Path, rendered any) int {
+// shared is how many elements the pointer and a path share. Items of lists are compared by what rendered has at the pointer's number.
+func shared(p deploy.Pointer, path fieldpath.Path, rendered any) int {
 	body := rendered
 	for i := range min(len(p), len(path)) {
 		pe, token := path[i], p[i]
@@ -220,7 +122,7 @@ func (p pointer) common(path fieldpath.Path, rendered any) int {
 }
 
 // valueAt is what the cluster has at a pointer. The path that we own it by finds the items of lists, which may have other numbers there.
-func valueAt(live any, owned fieldpath.Path, p pointer) (any, bool) {
+func valueAt(live any, owned fieldpath.Path, p deploy.Pointer) (any, bool) {
 	body := live
 	for i, token := range p {
 		if i < len(owned) && owned[i].Key != nil {
@@ -232,7 +134,7 @@ func valueAt(live any, owned fieldpath.Path, p pointer) (any, bool) {
 			body = list[at]
 			continue
 		}
-		next, ok := pointer{token}.in(body)
+		next, ok := deploy.Pointer{token}.In(body)
 		if !ok {
 			return nil, false
 		}
@@ -242,7 +144,7 @@ func valueAt(live any, owned fieldpath.Path, p pointer) (any, bool) {
 }
 
 // ownedHash is kube.OwnedHash of what we apply. The fields that are left to others do not enter it: whoever takes one is no drift.
-func ownedHash(managed []metav1.ManagedFieldsEntry, rendered *unstructured.Unstructured, ignored []pointer) string {
+func ownedHash(managed []metav1.ManagedFieldsEntry, rendered *unstructured.Unstructured, ignored []deploy.Pointer) string {
 	if len(ignored) > 0 {
 		managed = slices.Clone(managed)
 		for i, m := range managed {
@@ -255,7 +157,7 @@ func ownedHash(managed []metav1.ManagedFieldsEntry, rendered *unstructured.Unstr
 			}
 			taken := fieldpath.NewSet()
 			for path := range sets[0].All() {
-				if slices.ContainsFunc(ignored, func(p pointer) bool { return len(path) >= len(p) && p.common(path, rendered.Object) == len(p) }) {
+				if slices.ContainsFunc(ignored, func(p deploy.Pointer) bool { return len(path) >= len(p) && shared(p, path, rendered.Object) == len(p) }) {
 					taken.Insert(path.Copy())
 				}
 			}

@@ -36,14 +36,14 @@ func anyByHand(managed []metav1.ManagedFieldsEntry, apiVersion string) bool {
 }
 
 // setByHand reports whether there is anything to take over.
-func setByHand(managed []metav1.ManagedFieldsEntry, rendered *unstructured.Unstructured, ignored []pointer) bool {
+func setByHand(managed []metav1.ManagedFieldsEntry, rendered *unstructured.Unstructured, ignored []deploy.Pointer) bool {
 	after, err := absorb(managed, rendered, ignored)
 	return err == nil && after != nil
 }
 
 // absorb moves what was set by hand into the ownership of our apply, but for fields that are left to others. It returns nil where there is nothing to move. Pure; an error
 // is a set of fields that cannot be decoded.
-func absorb(managed []metav1.ManagedFieldsEntry, rendered *unstructured.Unstructured, ignored []pointer) ([]metav1.ManagedFieldsEntry, error) {
+func absorb(managed []metav1.ManagedFieldsEntry, rendered *unstructured.Unstructured, ignored []deploy.Pointer) ([]metav1.ManagedFieldsEntry, error) {
 	ours := slices.IndexFunc(managed, isOurs)
 	if ours < 0 || managed[ours].APIVersion != rendered.GetAPIVersion() || !anyByHand(managed, rendered.GetAPIVersion()) {
 		return nil, nil
@@ -60,7 +60,7 @@ func absorb(managed []metav1.ManagedFieldsEntry, rendered *unstructured.Unstruct
 		case byHand(m, rendered.GetAPIVersion()):
 			left := fieldpath.NewSet()
 			for path := range sets[i].All() {
-				if slices.ContainsFunc(ignored, func(p pointer) bool { return len(path) >= len(p) && p.common(path, rendered.Object) == len(p) }) {
+				if slices.ContainsFunc(ignored, func(p deploy.Pointer) bool { return len(path) >= len(p) && shared(p, path, rendered.Object) == len(p) }) {
 					left.Insert(path.Copy())
 				}
 			}
@@ -96,7 +96,7 @@ func withFields(m metav1.ManagedFieldsEntry, s *fieldpath.Set) (metav1.ManagedFi
 }
 
 // absorb makes what was set by hand on an object ours. It returns nil where there was nothing, or where the object is not that of the uid any more.
-func (r *run) absorb(ctx context.Context, u *unstructured.Unstructured, uid types.UID, ignored []pointer) (*takeover, error) {
+func (r *run) absorb(ctx context.Context, u *unstructured.Unstructured, uid types.UID, ignored []deploy.Pointer) (*takeover, error) {
 	gvk := u.GroupVersionKind()
 	mapping, err := r.clients.Mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
 	if err != nil {

@@ -26,7 +26,7 @@ type rendered struct {
 	// hashes of the objects without the fields that are left to others.
 	hashes map[object.ObjMetadata]string
 	// ignored are the fields that are left to others, of the objects that have some; modes are what marks of the artifact ask for, of those that have any.
-	ignored map[object.ObjMetadata][]pointer
+	ignored map[object.ObjMetadata][]deploy.Pointer
 	modes   map[object.ObjMetadata]mode
 	// invalid objects cannot be sent; the error says why. They are among objects as well.
 	invalid map[object.ObjMetadata]error
@@ -37,7 +37,7 @@ type rendered struct {
 // prepare copies the built objects and makes them ours: a namespace where one is needed, the target's label, the owning inventory. It waits a moment for kinds that
 // the server does not know yet.
 func (e *site) prepare(ctx context.Context, i info, t deploy.Target, built []*unstructured.Unstructured) (*rendered, error) {
-	rules, err := ignoreRules(t.Kustomization.Ignore)
+	rules, err := deploy.CompileIgnore(t.Kustomization.Ignore)
 	if err != nil {
 		return nil, err
 	}
@@ -89,14 +89,14 @@ func (e *site) prepare(ctx context.Context, i info, t deploy.Target, built []*un
 func newRendered(n int) *rendered {
 	return &rendered{
 		byID: make(map[object.ObjMetadata]*unstructured.Unstructured, n), hashes: make(map[object.ObjMetadata]string, n), invalid: map[object.ObjMetadata]error{},
-		ignored: map[object.ObjMetadata][]pointer{}, modes: map[object.ObjMetadata]mode{}, unsureKinds: map[schema.GroupKind]bool{},
+		ignored: map[object.ObjMetadata][]deploy.Pointer{}, modes: map[object.ObjMetadata]mode{}, unsureKinds: map[schema.GroupKind]bool{},
 	}
 }
 
-func (r *rendered) add(id object.ObjMetadata, u *unstructured.Unstructured, rules []ignoreRule) {
+func (r *rendered) add(id object.ObjMetadata, u *unstructured.Unstructured, rules deploy.Ignored) {
 	r.objects = append(r.objects, u)
 	r.byID[id] = u
-	ignored := ignoredIn(u, rules)
+	ignored := rules.Of(u)
 	if len(ignored) == 0 {
 		r.hashes[id] = deploy.HashOf(u.Object)
 	} else {

@@ -101,7 +101,7 @@ func ownsField(owned map[string]any, path string) bool {
 // drift compares the objects of a revision with the cluster. What others added is none; a field that the manifest has and that is different is, unless a dry run shows that the server
 // would leave it so: it writes quantities in its own way, and a webhook may insist. An object that cannot be read is left out, and the error says so.
 func (op *operation) drift(t deploy.Target, version int, known *sameness) ([]deviation, error) {
-	rules, err := compileIgnore(t.HelmRelease.DriftDetection.Ignore)
+	rules, err := deploy.CompileIgnore(t.HelmRelease.DriftDetection.Ignore)
 	if err != nil {
 		return nil, fmt.Errorf("driftDetection.%w", err)
 	}
@@ -144,7 +144,7 @@ func (op *operation) drift(t deploy.Target, version int, known *sameness) ([]dev
 
 // deviationOf looks at one object; nil: it is as wanted, or left to others. Where somebody writes to it meanwhile, it looks again, and at last does not
 // insist on an answer about the version that it has read.
-func (op *operation) deviationOf(p piece, rules []ignoreRule, known *sameness) (*deviation, error) {
+func (op *operation) deviationOf(p piece, rules deploy.Ignored, known *sameness) (*deviation, error) {
 	if p.mapping == nil || leftAlone(p.Unstructured) {
 		return nil, nil
 	}
@@ -158,7 +158,7 @@ func (op *operation) deviationOf(p piece, rules []ignoreRule, known *sameness) (
 }
 
 // deviationNow looks once; exact demands an answer about the very version that was read, or a conflict.
-func (op *operation) deviationNow(p piece, rules []ignoreRule, known *sameness, exact bool) (*deviation, error) {
+func (op *operation) deviationNow(p piece, rules deploy.Ignored, known *sameness, exact bool) (*deviation, error) {
 	client := op.dynamic.Resource(p.mapping.Resource).Namespace(p.GetNamespace())
 	live, err := client.Get(op.ctx, p.GetName(), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -174,8 +174,8 @@ func (op *operation) deviationNow(p piece, rules []ignoreRule, known *sameness, 
 		return nil, nil // what is on its way out cannot be repaired; it will be gone at the next look
 	}
 	want := encoded(p.DeepCopy())
-	for _, r := range rules {
-		r.leave(want, live)
+	for _, path := range rules.Of(want) {
+		leave(want.Object, live.Object, path)
 	}
 	d := &deviation{piece: p, live: live}
 	if d.patch, d.kind, err = patchOf(want, live); err != nil || d.patch == nil {

@@ -263,20 +263,29 @@ func TestOwnsField(t *testing.T) {
 
 func TestIgnoreLeaves(t *testing.T) {
 	t.Parallel()
-	rules, err := compileIgnore([]deploy.IgnoreRule{{Paths: []string{"/spec/replicas", "/spec/list/1/a", "/spec/list/9/a", "/metadata/annotations/a~1b", "/spec/none/at/all"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := object(t, "{kind: A, metadata: {annotations: {a/b: x}}, spec: {replicas: 1, list: [{a: 1}, {a: 1}]}}")
-	live := object(t, "{kind: A, metadata: {annotations: {a/b: y}}, spec: {list: [{a: 2}, {a: 2}]}}")
-	rules[0].leave(want, live)
-	expected := object(t, "{kind: A, metadata: {annotations: {a/b: y}}, spec: {list: [{a: 1}, {a: 2}]}}")
-	if d := cmp.Diff(expected.Object, want.Object); d != "" {
-		t.Errorf("(-want +got):\n%s", d)
-	}
-	for _, bad := range []string{"spec", "/", ""} {
-		if _, err := compileIgnore([]deploy.IgnoreRule{{Paths: []string{bad}}}); err == nil {
-			t.Errorf("path %q is accepted", bad)
-		}
+	for name, tc := range map[string]struct{ path, want, live, expected string }{
+		"a field":                       {"/spec/replicas", "{spec: {replicas: 1, a: 1}}", "{spec: {replicas: 2, a: 2}}", "{spec: {replicas: 2, a: 1}}"},
+		"one that is gone":              {"/spec/replicas", "{spec: {replicas: 1}}", "{spec: {}}", "{spec: {}}"},
+		"one whose parent is gone":      {"/spec/a/b", "{spec: {a: {b: 1}}}", "{spec: {}}", "{spec: {a: {}}}"},
+		"a key with a slash":            {"/data/a~1b", "{data: {a/b: x}}", "{data: {a/b: y}}", "{data: {a/b: y}}"},
+		"within an item of a list":      {"/list/1/a", "{list: [{a: 1}, {a: 1}]}", "{list: [{a: 2}, {a: 2}]}", "{list: [{a: 1}, {a: 2}]}"},
+		"an item of a list":             {"/list/1", "{list: [1, 1]}", "{list: [2, 2]}", "{list: [1, 2]}"},
+		"an item that is gone":          {"/list/1/a", "{list: [1, {a: 1}]}", "{list: [1]}", "{list: [1, {a: 1}]}"},
+		"a named item in another place": {"/list/0/a", "{list: [{name: x, a: 1}]}", "{list: [{name: sidecar, a: 9}, {name: x, a: 2}]}", "{list: [{name: x, a: 2}]}"},
+		"a named item that is gone":     {"/list/0/a", "{list: [{name: x, a: 1}]}", "{list: [{name: sidecar, a: 9}]}", "{list: [{name: x, a: 1}]}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, err := deploy.ParsePointer(tc.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			of := func(text string) map[string]any { return object(t, "{kind: A, "+text[1:]).Object }
+			want := of(tc.want)
+			leave(want, of(tc.live), p)
+			if d := cmp.Diff(of(tc.expected), want); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+		})
 	}
 }

@@ -1,91 +1,48 @@
 package helm
 
 import (
-	"fmt"
-	"strconv"
-	"strings"
-
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/towline/towline/internal/deploy"
 )
 
-// ignoreRule is an entry of driftDetection.ignore, compiled.
-type ignoreRule struct {
-	paths [][]string
-	match *deploy.Matcher
-}
-
-func compileIgnore(in []deploy.IgnoreRule) ([]ignoreRule, error) {
-	var out []ignoreRule
-	for i, r := range in {
-		m, err := r.Target.Matcher()
-		if err != nil {
-			return nil, fmt.Errorf("ignore[%d].target.%w", i, err)
-		}
-		rule := ignoreRule{match: m}
-		for _, p := range r.Paths {
-			if !strings.HasPrefix(p, "/") || p == "/" {
-				return nil, fmt.Errorf("ignore[%d]: path %q: want a JSON pointer such as /spec/replicas", i, p)
-			}
-			tokens := strings.Split(p[1:], "/")
-			for i := range tokens {
-				tokens[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(tokens[i]) // RFC 6901, section 4
-			}
-			rule.paths = append(rule.paths, tokens)
-		}
-		out = append(out, rule)
-	}
-	return out, nil
-}
-
-// leave makes the fields that the rule names be in want as they are in live: then they are no difference.
-func (r ignoreRule) leave(want, live *unstructured.Unstructured) {
-	if !r.match.Matches(want) {
-		return
-	}
-	for _, p := range r.paths {
-		parent, ok := at(want.Object, p[:len(p)-1])
-		if !ok {
-			continue
-		}
-		last := p[len(p)-1]
-		now, there := at(live.Object, p)
-		switch parent := parent.(type) {
-		case map[string]any:
-			if there {
-				parent[last] = runtime.DeepCopyJSONValue(now)
-			} else {
-				delete(parent, last)
-			}
-		case []any:
-			if n, err := strconv.Atoi(last); err == nil && n >= 0 && n < len(parent) && there {
-				parent[n] = runtime.DeepCopyJSONValue(now)
-			}
-		}
+// leave makes what is at a path of want be as it is in live: then it is no difference. An item of a list that live does not have stays whole.
+func leave(want, live any, p deploy.Pointer) {
+	token := p[0]
+	next, _ := p[:1].In(want)
+	now, there := twin(live, token, next)
+	list, isList := want.([]any)
+	m, _ := want.(map[string]any)
+	switch {
+	case isList && !there:
+	case len(p) > 1:
+		leave(next, now, p[1:])
+	case isList:
+		p.Put(list, runtime.DeepCopyJSONValue(now))
+	case there:
+		m[token] = runtime.DeepCopyJSONValue(now)
+	default:
+		delete(m, token)
 	}
 }
 
-// at is what stands at a path.
-func at(v any, path []string) (any, bool) {
-	for _, token := range path {
-		switch now := v.(type) {
-		case map[string]any:
-			next, ok := now[token]
-			if !ok {
-				return nil, false
-			}
-			v = next
-		case []any:
-			n, err := strconv.Atoi(token)
-			if err != nil || n < 0 || n >= len(now) {
-				return nil, false
-			}
-			v = now[n]
-		default:
-			return nil, false
+// twin is what live has at a token where the other side has an item. Items of lists that have a name belong together by that: servers, webhooks and people put others before them.
+func twin(live any, token string, item any) (any, bool) {
+	list, ok := live.([]any)
+	name, named := nameIn(item)
+	if !ok || !named {
+		return deploy.Pointer{token}.In(live)
+	}
+	for _, other := range list {
+		if n, ok := nameIn(other); ok && n == name {
+			return other, true
 		}
 	}
-	return v, true
+	return nil, false
+}
+
+func nameIn(v any) (string, bool) {
+	m, _ := v.(map[string]any)
+	name, ok := m["name"].(string)
+	return name, ok
 }
