@@ -153,10 +153,15 @@ func TestMove(t *testing.T) {
 func TestChartOfAnotherName(t *testing.T) {
 	e := newEnv(t)
 	target := e.target("")
-	e.bring(target, e.revision(testenv.Chart("web", "1.0.0", map[string]string{"templates/a.yaml": configMapNamed("a"), "templates/both.yaml": configMapNamed("both")})))
+	e.bring(target, e.revision(testenv.Chart("web", "1.0.0", map[string]string{"templates/a.yaml": configMapNamed("a"), "templates/both.yaml": configMapNamed("both"), "templates/kept.yaml": keptConfigMap, "templates/stays.yaml": strings.ReplaceAll(keptConfigMap, "kept,", "stays,")})))
 	first := e.uid("both")
-	e.bring(target, e.revision(testenv.Chart("shop", "1.0.0", map[string]string{"templates/b.yaml": configMapNamed("b"), "templates/both.yaml": configMapNamed("both")})))
-	wantEqual(t, "config maps", e.configMaps(e.ns), "b both")
+	shop := e.revision(testenv.Chart("shop", "1.0.0", map[string]string{
+		"templates/b.yaml": configMapNamed("b"), "templates/both.yaml": configMapNamed("both"), "templates/kept.yaml": keptConfigMap,
+	}))
+	wantLines(t, e.diff(target, shop), "recreate Release.helm.sh/web chart.name chart.version (the release is of chart web, and the chart is shop now)",
+		"create ConfigMap/b", "recreate ConfigMap/both (the release is replaced)", "prune ConfigMap/a", "keep ConfigMap/stays ! its annotation helm.sh/resource-policy says keep")
+	e.bring(target, shop)
+	wantEqual(t, "config maps", e.configMaps(e.ns), "b both kept stays")
 	wantEqual(t, "history", e.history(e.ns, "web"), "1:deployed")
 	if e.uid("both") == first {
 		t.Error("it was upgraded, not installed anew")

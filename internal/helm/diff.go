@@ -80,15 +80,21 @@ func (op *operation) compare(w deploy.Work, n note) ([]deploy.Difference, error)
 		if history, err = op.history(); err != nil {
 			return nil, err
 		}
-		if err := op.recover(history, n); err != nil {
+	}
+	s := &sketch{op: op}
+	if s.replaced = n.sameChart(chartsOf(history), p.chart.Name()); s.replaced != nil {
+		n.decision.do, n.decision.recover, n.decision.replace = doInstall, false, true
+		if p, err = prepare(w, doInstall); err != nil {
 			return nil, err
 		}
+	}
+	if err := op.recover(history, n); err != nil {
+		return nil, err
 	}
 	policy := upgradeCRDs(w.Target)
 	if n.decision.do == doInstall {
 		policy = installCRDs(w.Target)
 	}
-	s := &sketch{op: op}
 	crds, err := s.crds(p.crds, policy)
 	if err != nil {
 		return nil, err
@@ -98,6 +104,9 @@ func (op *operation) compare(w deploy.Work, n note) ([]deploy.Difference, error)
 		return nil, err
 	}
 	base := baseOf(n, history)
+	if s.replaced != nil {
+		base = history[len(history)-1] // which is what an uninstallation looks at
+	}
 	after, err := s.objects(rel, true)
 	if err != nil {
 		return nil, err
@@ -175,10 +184,13 @@ func baseOf(n note, history []*release.Release) *release.Release {
 // release is the change of the release itself, shown as an object that says which chart it has.
 func (s *sketch) release(n note, history []*release.Release, base, rel *release.Release) deploy.Difference {
 	next := 1
-	if len(history) > 0 {
+	if keeps := orZero(n.work.Target.HelmRelease.Uninstall).KeepHistory; len(history) > 0 && (s.replaced == nil || keeps) {
 		next = history[len(history)-1].Version + 1
 	}
 	d := deploy.Difference{Change: n.decision.changes(s.op.place)[0], After: s.shown(rel, next)}
+	if s.replaced != nil {
+		d.Action, d.Reason = deploy.ActionRecreate, s.replaced.Error()
+	}
 	if base != nil {
 		d.Before = s.shown(base, base.Version)
 		d.Fields = fieldsThatDiffer(d.Before.Object, d.After.Object)

@@ -23,6 +23,8 @@ type sketch struct {
 	op *operation
 	// kinds are those that the chart's CRDs would bring, and whether they are namespaced.
 	kinds map[schema.GroupKind]bool
+	// replaced says why the release is uninstalled and installed anew; nil: it is not.
+	replaced error
 }
 
 // piece is an object of a manifest, as Helm sends it.
@@ -116,8 +118,8 @@ func (s *sketch) changes(before, after []piece) ([]deploy.Difference, error) {
 	for _, o := range after {
 		has[o.id] = true
 		old, ok := had[o.id]
-		if !ok {
-			d, err := s.added(o)
+		if !ok || s.replaced != nil {
+			d, err := s.added(o, ok)
 			if err != nil {
 				return nil, err
 			}
@@ -143,14 +145,18 @@ func (s *sketch) changes(before, after []piece) ([]deploy.Difference, error) {
 	return out, nil
 }
 
-// added is an object that the deployed revision does not have. One that is there all the same is taken over, unless it is somebody else's.
-func (s *sketch) added(o piece) ([]deploy.Difference, error) {
+// added is an object that the deployed revision does not have, or that goes with it. One that is there all the same is taken over, unless it is somebody else's.
+func (s *sketch) added(o piece, goes bool) ([]deploy.Difference, error) {
 	live, err := s.live(o)
 	if err != nil {
 		return nil, err
 	}
 	if live == nil {
 		return []deploy.Difference{{Change: deploy.Change{Action: deploy.ActionCreate, Object: o.id}, After: o.Unstructured}}, nil
+	}
+	if goes && live.GetAnnotations()[helmkube.ResourcePolicyAnno] != helmkube.KeepPolicy {
+		c := deploy.Change{Action: deploy.ActionRecreate, Object: o.id, Fields: fieldsThatDiffer(live.Object, o.Object), Reason: "the release is replaced"}
+		return []deploy.Difference{{Change: c, Before: live, After: o.Unstructured}}, nil
 	}
 	c := deploy.Change{Action: deploy.ActionUpdate, Object: o.id, Reason: "it exists and is taken over"}
 	a := live.GetAnnotations()
