@@ -195,19 +195,40 @@ func (op *operation) deviationNow(p piece, rules deploy.Ignored, known *sameness
 	}
 	then, err := client.Patch(op.ctx, p.GetName(), d.kind, dry, metav1.PatchOptions{FieldManager: deploy.FieldManager, DryRun: []string{metav1.DryRunAll}})
 	switch {
-	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
-		return d, nil // the repair will say why it cannot be
+	case apierrors.IsInvalid(err), apierrors.IsForbidden(err): // the repair will say why it cannot be
+		if d.then, err = overlay(bare, want); err == nil {
+			d.fields = fieldsThatDiffer(bare.Object, d.then.Object)
+		}
+		return d, err
 	case apierrors.IsNotFound(err):
 		return &deviation{piece: p}, nil
 	case err != nil:
 		return nil, err
 	}
 	d.then = own(then)
-	if d.fields = fieldsThatDiffer(bare.Object, d.then.Object); len(d.fields) == 0 {
-		known.add(p.id, want, bare)
-		return nil, nil
+	d.fields = fieldsThatDiffer(bare.Object, d.then.Object)
+	if !exact { // what somebody wrote meanwhile is in the answer too
+		if d.then, err = overlay(bare, want); err != nil {
+			return nil, err
+		}
+		sent := fieldsThatDiffer(bare.Object, d.then.Object)
+		d.fields = slices.DeleteFunc(d.fields, func(f string) bool {
+			return !slices.ContainsFunc(sent, func(s string) bool { return within(f, s) || within(s, f) })
+		})
 	}
-	return d, nil
+	switch {
+	case len(d.fields) > 0:
+		return d, nil
+	case exact:
+		known.add(p.id, want, bare)
+	}
+	return nil, nil
+}
+
+// within reports whether a path of differences is another one, or leads below it.
+func within(path, of string) bool {
+	rest, ok := strings.CutPrefix(path, of)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 func withoutVersion(live *unstructured.Unstructured) *unstructured.Unstructured {

@@ -3,6 +3,7 @@ package helm
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -205,6 +206,37 @@ func TestDriftOfPolicies(t *testing.T) {
 	if got := look(); !slices.Equal(got, []string{"b"}) {
 		t.Errorf("drift: %v, want b", got)
 	}
+}
+
+// TestDriftOfBusyObjects has somebody write to an object before every dry run.
+func TestDriftOfBusyObjects(t *testing.T) {
+	e := newEnv(t)
+	target := e.target("", func(s *deploy.HelmReleaseSpec) { s.DriftDetection = &deploy.DriftDetection{Mode: deploy.DriftEnabled} })
+	e.bring(target, e.revision(plain("1.0.0", map[string]string{"deployment": drifting()["deployment"]})))
+	n := 0
+	e.counter.on(func(method, path string) error {
+		if n++; method != "PATCH" {
+			return nil
+		}
+		body := fmt.Sprintf(`{"metadata":{"annotations":{"busy":"%d"}}}`, n)
+		_, err := e.set.AppsV1().Deployments(e.ns).Patch(t.Context(), "web", types.MergePatchType, []byte(body), metav1.PatchOptions{})
+		return err
+	})
+	look := func() (out string) {
+		e.must(e.operateOn(t.Context(), target, limit, func(op *operation) error {
+			found, err := op.drift(target, 1, newSameness())
+			for _, d := range found {
+				out += strings.Join(d.fields, " ")
+			}
+			return err
+		}))
+		return out
+	}
+	wantEqual(t, "drift of what only looks different", look(), "")
+	edit := []byte(`{"spec":{"paused":true,"replicas":0}}`)
+	_, err := e.set.AppsV1().Deployments(e.ns).Patch(t.Context(), "web", types.MergePatchType, edit, metav1.PatchOptions{})
+	e.must(err)
+	wantEqual(t, "drift", look(), "spec.replicas")
 }
 
 // insist makes the server set a value in every ConfigMap of the namespace that is written to.
