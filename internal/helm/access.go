@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -20,29 +21,31 @@ type Clusters interface {
 	For(ctx context.Context, t deploy.Target) (*kube.Clients, error)
 }
 
-// poolIdle is after how long a pool that nobody asked for is dropped: its cluster has other clients by now, or no targets.
+// poolIdle is after how long a pool that nobody asked for is dropped: no target names its cluster and account any more.
 const poolIdle = 2 * time.Hour
 
 // at is what works for a target: in its cluster, as its account.
 func (e *Engine) at(ctx context.Context, t deploy.Target) (*pool, error) {
-	clients := e.own
+	clients, name := e.own, ""
 	if e.clusters != nil {
 		var err error
 		if clients, err = e.clusters.For(ctx, t); err != nil {
 			return nil, err
 		}
+		name = t.Cluster()
+		if account, _ := t.Access(); account != "" {
+			name += " as " + t.Name.Namespace + "/" + account
+		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	p, ok := e.pools[clients]
+	p, ok := e.pools[name]
 	if !ok {
-		for c, old := range e.pools {
-			if time.Since(old.used) > poolIdle {
-				delete(e.pools, c)
-			}
-		}
+		maps.DeleteFunc(e.pools, func(_ string, old *pool) bool { return time.Since(old.used) > poolIdle })
+	}
+	if !ok || p.clients != clients { // a kubeconfig with another token gives other clients
 		p = newPool(clients)
-		e.pools[clients] = p
+		e.pools[name] = p
 	}
 	p.used = time.Now()
 	return p, nil

@@ -1,6 +1,7 @@
 package helm
 
 import (
+	"context"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -148,6 +149,26 @@ func TestMove(t *testing.T) {
 		e.must(err)
 		wantEqual(t, "it stayed", stayed, false)
 	})
+}
+
+// rotating gives other clients at each call, as for a kubeconfig whose token is renewed.
+type rotating struct{}
+
+func (rotating) For(context.Context, deploy.Target) (*kube.Clients, error) {
+	return &kube.Clients{}, nil
+}
+
+func TestPoolsOfRenewedKubeconfigs(t *testing.T) {
+	e := New(Options{Clusters: rotating{}})
+	for range 3 {
+		for _, account := range []string{"", "a", "b"} {
+			spec := &deploy.HelmReleaseSpec{ServiceAccountName: account, KubeConfig: &deploy.KubeConfig{File: "config"}}
+			if _, err := e.at(t.Context(), deploy.Target{Name: deploy.Name{Namespace: "apps"}, HelmRelease: spec}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	wantEqual(t, "pools", len(e.pools), 3)
 }
 
 func TestChartOfAnotherName(t *testing.T) {

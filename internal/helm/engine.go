@@ -61,8 +61,8 @@ type Engine struct {
 
 	// mu guards what follows.
 	mu sync.Mutex
-	// pools are what works in each cluster as each account.
-	pools map[*kube.Clients]*pool
+	// pools are what works in each cluster as each account, by their names.
+	pools map[string]*pool
 	// settled says at which wish a target's release was last seen as wanted, so that asking again costs nothing.
 	settled map[deploy.Name]string
 	// undone has the failures that left no record.
@@ -80,7 +80,7 @@ func New(o Options) *Engine {
 		o.Log = zap.NewNop()
 	}
 	return &Engine{
-		own: o.Clients, clusters: o.Clusters, read: o.Read, patch: o.Patch, log: o.Log.Named("helm"), pools: map[*kube.Clients]*pool{},
+		own: o.Clients, clusters: o.Clusters, read: o.Read, patch: o.Patch, log: o.Log.Named("helm"), pools: map[string]*pool{},
 		settled: map[deploy.Name]string{}, undone: map[deploy.Name]undone{}, same: map[deploy.Name]*sameness{},
 		held: map[deploy.Name]map[schema.GroupKind][]string{},
 	}
