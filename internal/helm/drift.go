@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -110,7 +111,8 @@ func (op *operation) drift(t deploy.Target, version int, known *sameness) ([]dev
 		return nil, err
 	}
 	op.place.namespace = rel.Namespace
-	pieces, err := (&sketch{op: op}).objects(rel, false)
+	s := &sketch{op: op}
+	pieces, err := s.objects(rel, false)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +132,7 @@ func (op *operation) drift(t deploy.Target, version int, known *sameness) ([]dev
 		return nil, op.ctx.Err()
 	}
 	var out []deviation
-	var errs []error
+	errs := s.lostKinds()
 	for i, d := range found {
 		if failed[i] != nil {
 			errs = append(errs, fmt.Errorf("compare %s with the cluster: %w", pieces[i].id, failed[i]))
@@ -140,6 +142,16 @@ func (op *operation) drift(t deploy.Target, version int, known *sameness) ([]dev
 		}
 	}
 	return out, someOf(errs)
+}
+
+// lostKinds names the objects whose kind is gone, and they with it. One that the server has in another version is left to the next revision.
+func (s *sketch) lostKinds() (errs []error) {
+	for _, u := range s.lost {
+		if _, err := s.op.pool.clients.Mapper.RESTMapping(u.GroupVersionKind().GroupKind()); meta.IsNoMatchError(err) && !leftAlone(u) {
+			errs = append(errs, fmt.Errorf("%s is gone, and so is its kind: install its CRD again", deploy.IDOf(u)))
+		}
+	}
+	return errs
 }
 
 // deviationOf looks at one object; nil: it is as wanted, or left to others. Where somebody writes to it meanwhile, it looks again, and at last does not

@@ -12,9 +12,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 
 	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/testenv"
 )
 
 // drifting is a chart with what servers like to write in another way: quantities, stringData, defaults, ports without a target.
@@ -237,6 +240,35 @@ func TestDriftOfBusyObjects(t *testing.T) {
 	_, err := e.set.AppsV1().Deployments(e.ns).Patch(t.Context(), "web", types.MergePatchType, edit, metav1.PatchOptions{})
 	e.must(err)
 	wantEqual(t, "drift", look(), "spec.replicas")
+}
+
+func TestDriftOfKindsThatAreGone(t *testing.T) {
+	e := newEnv(t)
+	group := e.ns + ".example.org"
+	target := e.target("", func(s *deploy.HelmReleaseSpec) { s.DriftDetection = &deploy.DriftDetection{Mode: deploy.DriftEnabled} })
+	r := e.revision(testenv.Chart("web", "1.0.0", map[string]string{
+		"crds/widget.yaml": crd(group, "f"), "templates/a.yaml": configMapNamed("a"), "templates/w.yaml": "apiVersion: " + group + "/v1\nkind: Widget\nmetadata: {name: w}\nspec: {}\n",
+	}))
+	e.bring(target, r)
+	dyn, err := dynamic.NewForConfig(e.config)
+	e.must(err)
+	e.must(dyn.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}).Delete(t.Context(), "widgets."+group, metav1.DeleteOptions{}))
+	e.must(e.set.CoreV1().ConfigMaps(e.ns).Delete(t.Context(), "a", metav1.DeleteOptions{}))
+	for deadline := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) { // the server takes a moment to forget the kind
+		if lists, err := e.set.Discovery().ServerResourcesForGroupVersion(group + "/v1"); err != nil || len(lists.APIResources) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the kind is still there")
+		}
+	}
+	e.restart()
+	_, err = e.run(t.Context(), target, r, true)
+	e.must(err)
+	wantEqual(t, "what is left was repaired", e.configMaps(e.ns), "a")
+	if _, err = e.run(t.Context(), target, r, true); err == nil || !strings.Contains(err.Error(), "Widget."+group+"/w is gone, and so is its kind") {
+		t.Errorf("error %v", err)
+	}
 }
 
 // insist makes the server set a value in every ConfigMap of the namespace that is written to.

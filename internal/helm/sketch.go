@@ -23,6 +23,8 @@ type sketch struct {
 	op *operation
 	// kinds are those that the chart's CRDs would bring, and whether they are namespaced.
 	kinds map[schema.GroupKind]bool
+	// lost are the objects that were left out.
+	lost []*unstructured.Unstructured
 	// replaced says why the release is uninstalled and installed anew; nil: it is not.
 	replaced error
 }
@@ -57,6 +59,7 @@ func (s *sketch) objects(r *release.Release, sent bool) ([]piece, error) {
 		case meta.IsNoMatchError(err) && promised:
 			mapping = nil
 		case meta.IsNoMatchError(err) && !sent:
+			s.lost = append(s.lost, u)
 			continue
 		case meta.IsNoMatchError(err):
 			return nil, fmt.Errorf("%s: the server has no kind %s in %s: ensure CRDs are installed first: %w", deploy.IDOf(u), gvk.Kind, u.GetAPIVersion(), err)
