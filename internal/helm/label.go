@@ -67,6 +67,11 @@ func (l labeller) Run(in *bytes.Buffer) (*bytes.Buffer, error) {
 		}
 		in = bytes.NewBuffer(patched)
 	}
+	return edit(in, l.label)
+}
+
+// edit does something to each object of a text.
+func edit(in io.Reader, do func(object *yaml.Node)) (*bytes.Buffer, error) {
 	dec := yaml.NewDecoder(in)
 	out := &bytes.Buffer{}
 	for {
@@ -86,7 +91,7 @@ func (l labeller) Run(in *bytes.Buffer) (*bytes.Buffer, error) {
 				return nil, err
 			}
 		}
-		l.label(doc.Content[0])
+		do(doc.Content[0])
 		out.WriteString("---\n")
 		enc := yaml.NewEncoder(out)
 		enc.SetIndent(2)

@@ -44,11 +44,14 @@ func Render(ctx context.Context, o Options, t deploy.Target, r deploy.Revision) 
 	in.ReleaseName, in.Namespace = at.name, at.namespace
 	in.ClientOnly, in.DryRun, in.DryRunOption, in.Replace = true, true, "client", true
 	in.SkipCRDs, in.SkipSchemaValidation = true, true
-	in.PostRenderer = labellerOf(t, o.Patch, secret)
+	post := labellerOf(t, o.Patch, secret)
+	in.PostRenderer = post
+	fail := func(err error) error {
+		return fmt.Errorf("render chart %s: %w", p.chart.Name(), maskOf(t.HelmRelease.Values, p.chart.Name(), at.name, at.namespace).error(err))
+	}
 	rel, err := in.RunWithContext(ctx, p.chart, p.values)
 	if err != nil {
-		err = maskOf(t.HelmRelease.Values, p.chart.Name(), at.name, at.namespace).error(err)
-		return nil, fmt.Errorf("render chart %s: %w", p.chart.Name(), err)
+		return nil, fail(err)
 	}
 	install := orZero(t.HelmRelease.Install)
 	var texts []string
@@ -60,14 +63,18 @@ func Render(ctx context.Context, o Options, t deploy.Target, r deploy.Revision) 
 	texts = append(texts, rel.Manifest)
 	if !install.DisableHooks {
 		for _, h := range rel.Hooks {
-			texts = append(texts, h.Manifest)
+			marked, err := edit(strings.NewReader(h.Manifest), post.secret.mark) // nothing else is done to hooks
+			if err != nil {
+				return nil, fail(err)
+			}
+			texts = append(texts, marked.String())
 		}
 	}
 	var out []*unstructured.Unstructured
 	for _, text := range texts {
 		objects, err := parseObjects(text)
 		if err != nil {
-			return nil, fmt.Errorf("render chart %s: %w", p.chart.Name(), maskOf(t.HelmRelease.Values, p.chart.Name()).error(err))
+			return nil, fail(err)
 		}
 		out = append(out, objects...)
 	}

@@ -75,6 +75,16 @@ func TestRender(t *testing.T) {
 		}
 		return out
 	}
+	t.Run("says which fields are secret, of hooks too", func(t *testing.T) {
+		files := map[string]string{"templates/h.yaml": strings.Replace(renderedHook, "image: a", "image: a, env: [{name: A, value: {{ .Values.password }}}]", 1)}
+		target, r := offline(t, "", testenv.Chart("web", "1.2.3", files))
+		target.HelmRelease.ValuesFrom = []deploy.ValuesFrom{{Kind: "Secret", Name: "s"}}
+		objects, err := Render(t.Context(), Options{Read: held(map[string]map[string]string{"Secret/s": {"values.yaml": "password: swordfish"}})}, target, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantEqual(t, "marked", objects[0].GetAnnotations()[deploy.AnnotationSecretFields], "/spec/template/spec/containers/*/env/*/value")
+	})
 	const widget = "CustomResourceDefinition.apiextensions.k8s.io/widgets.example.org"
 	manifests := []string{"ServiceAccount/a", "Secret/c", "ConfigMap/b", "Deployment.apps/prod/prod-web"}
 	t.Run("gives CRDs, manifests in the order of an installation, and hooks", func(t *testing.T) {
