@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 	sigsyaml "sigs.k8s.io/yaml"
@@ -92,12 +93,27 @@ func edit(in io.Reader, do func(object *yaml.Node)) (*bytes.Buffer, error) {
 			}
 		}
 		do(doc.Content[0])
+		steady(doc.Content[0])
 		out.WriteString("---\n")
 		enc := yaml.NewEncoder(out)
 		enc.SetIndent(2)
 		if err := errors.Join(enc.Encode(&doc), enc.Close()); err != nil {
 			return nil, fmt.Errorf("write the labelled manifests: %w", err)
 		}
+	}
+}
+
+// steady gives blocks of text a style in which they are written as they were read: the library adds lines to folded ones, and what begins with white space cannot be read again.
+func steady(n *yaml.Node) {
+	const block = yaml.FoldedStyle | yaml.LiteralStyle
+	if n.Kind == yaml.ScalarNode && n.Style&block != 0 {
+		n.Style = n.Style&^block | yaml.LiteralStyle
+		if strings.TrimLeftFunc(n.Value, unicode.IsSpace) != n.Value {
+			n.Style = n.Style&^block | yaml.DoubleQuotedStyle
+		}
+	}
+	for _, sub := range n.Content {
+		steady(sub)
 	}
 }
 

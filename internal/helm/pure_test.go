@@ -178,6 +178,34 @@ func TestLabeller(t *testing.T) {
 	})
 }
 
+func FuzzLabellerKeepsBlocks(f *testing.F) {
+	for _, style := range []string{"|", "|-", "|+", ">", ">-", ">+", "|2", ">2"} {
+		for _, text := range []string{"a\n  more\nb", "a\n\n\n", "\ttab", "  two", "# no comment\n- no list", "a: 'b'\n---\nc", "a \nb", "\n\n\ta\n\n\tb\n", "line one\nline two\n\n    indented\n\nend"} {
+			f.Add(style, text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, style, text string) {
+		if strings.ContainsAny(style+text, "\u0085\u2028\u2029\ufeff") {
+			return // the two readers of YAML do not agree on whether these end a line
+		}
+		in := "kind: A\nmetadata: {name: a}\nx: " + style + "\n  " + strings.ReplaceAll(text, "\n", "\n  ") + "\nlast: 1\n"
+		var before, after map[string]any
+		if yaml.Unmarshal([]byte(in), &before) != nil || len(before) != 4 {
+			return
+		}
+		out, err := labeller{value: "v"}.Run(bytes.NewBufferString(in))
+		if err != nil {
+			return
+		}
+		if err := yaml.Unmarshal(out.Bytes(), &after); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(before["x"], after["x"]); d != "" {
+			t.Errorf("%q became %q (-want +got):\n%s", in, out.String(), d)
+		}
+	})
+}
+
 func TestLabellerWritesTextsAsTexts(t *testing.T) {
 	odd := map[string]string{"yes": "on", "n": "1:30", "0777": "2024-01-01", "true": "~", "e": "1e3", "empty": "", "lines": "a\nb"}
 	l := labeller{value: "v", common: &deploy.CommonMetadata{Annotations: odd}}
