@@ -305,6 +305,9 @@ func encoded(u *unstructured.Unstructured) *unstructured.Unstructured {
 		return u
 	}
 	delete(u.Object, "stringData")
+	if u.Object["data"] == nil {
+		delete(u.Object, "data") // charts write it empty
+	}
 	for key, value := range plain {
 		_ = unstructured.SetNestedField(u.Object, base64.StdEncoding.EncodeToString([]byte(value)), "data", key) // data of another shape is for the server to refuse
 	}

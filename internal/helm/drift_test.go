@@ -325,6 +325,19 @@ func TestOwnsField(t *testing.T) {
 	}
 }
 
+func TestEncoded(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"{apiVersion: v1, kind: Secret, data: null, stringData: {a.b: x}}":             "{apiVersion: v1, kind: Secret, data: {a.b: eA==}}",
+		"{apiVersion: v1, kind: Secret, data: {a: eQ==, c: eQ==}, stringData: {a: x}}": "{apiVersion: v1, kind: Secret, data: {a: eA==, c: eQ==}}",
+		"{apiVersion: example.org/v1, kind: Secret, stringData: {a: x}}":               "{apiVersion: example.org/v1, kind: Secret, stringData: {a: x}}",
+	} {
+		if d := cmp.Diff(object(t, want).Object, encoded(object(t, in)).Object); d != "" {
+			t.Errorf("%s (-want +got):\n%s", in, d)
+		}
+	}
+}
+
 func TestIgnoreLeaves(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ path, want, live, expected string }{
