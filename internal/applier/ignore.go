@@ -121,6 +121,11 @@ func shared(p deploy.Pointer, path fieldpath.Path, rendered any) int {
 	return min(len(p), len(path))
 }
 
+// covered reports whether a path is one of the fields, or below one.
+func covered(path fieldpath.Path, fields []deploy.Pointer, rendered any) bool {
+	return slices.ContainsFunc(fields, func(p deploy.Pointer) bool { return len(path) >= len(p) && shared(p, path, rendered) == len(p) })
+}
+
 // valueAt is what the cluster has at a pointer. The path that we own it by finds the items of lists, which may have other numbers there.
 func valueAt(live any, owned fieldpath.Path, p deploy.Pointer) (any, bool) {
 	body := live
@@ -157,7 +162,7 @@ func ownedHash(managed []metav1.ManagedFieldsEntry, rendered *unstructured.Unstr
 			}
 			taken := fieldpath.NewSet()
 			for path := range sets[0].All() {
-				if slices.ContainsFunc(ignored, func(p deploy.Pointer) bool { return len(path) >= len(p) && shared(p, path, rendered.Object) == len(p) }) {
+				if covered(path, ignored, rendered.Object) {
 					taken.Insert(path.Copy())
 				}
 			}

@@ -60,7 +60,7 @@ func absorb(managed []metav1.ManagedFieldsEntry, rendered *unstructured.Unstruct
 		case byHand(m, rendered.GetAPIVersion()):
 			left := fieldpath.NewSet()
 			for path := range sets[i].All() {
-				if slices.ContainsFunc(ignored, func(p deploy.Pointer) bool { return len(path) >= len(p) && shared(p, path, rendered.Object) == len(p) }) {
+				if covered(path, ignored, rendered.Object) {
 					left.Insert(path.Copy())
 				}
 			}
