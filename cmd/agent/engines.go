@@ -21,7 +21,6 @@ import (
 type engines struct {
 	manifests *applier.Engine
 	releases  *helm.Engine
-	clusters  *kube.Pool
 }
 
 // newEngines builds them over the agent's own clients; its state is in the namespace. No request is made.
@@ -29,7 +28,6 @@ func newEngines(clients *kube.Clients, namespace string, log *zap.Logger) engine
 	own := values{clients.Kubernetes}
 	clusters := kube.NewPool(clients, own.secret)
 	return engines{
-		clusters: clusters,
 		manifests: applier.New(applier.Options{
 			Clients:   clients,
 			Clusters:  clusters,

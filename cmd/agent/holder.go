@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-
 	"go.uber.org/zap"
 
 	"github.com/towline/towline/internal/deploy"
@@ -14,7 +12,6 @@ type holder struct {
 	*drift.Watcher
 	engines engines
 	news    drift.News
-	log     *zap.Logger
 }
 
 func newHolder(e engines, news drift.News, log *zap.Logger) *holder {
@@ -23,25 +20,16 @@ func newHolder(e engines, news drift.News, log *zap.Logger) *holder {
 			return e.manifests.Deviates(t, s.Object, s.UID, s.Metadata)
 		},
 	}
-	return &holder{Watcher: drift.New(judges, news, log.Named("drift")), engines: e, news: news, log: log}
+	return &holder{Watcher: drift.New(judges, news, log.Named("drift")), engines: e, news: news}
 }
 
 // end tells the watcher what a target holds after an attempt.
-func (h *holder) end(ctx context.Context, t deploy.Target, ready bool) {
-	var held drift.Holding
-	known := true
+func (h *holder) end(t deploy.Target, ready bool) {
+	held, known := drift.Holding{}, true
 	if t.Kustomization != nil {
-		held.Kinds = h.engines.manifests.Holds(t)
+		held.Clients, held.Kinds = h.engines.manifests.Holds(t)
 	} else {
-		held.Kinds, known = h.engines.releases.Holds(t)
-	}
-	if len(held.Kinds) > 0 {
-		clients, err := h.engines.clusters.For(ctx, t)
-		if err != nil {
-			h.log.Debug("what a target holds cannot be watched", zap.Stringer("target", t.Name), zap.Error(err))
-			held = drift.Holding{}
-		}
-		held.Clients = clients
+		held.Clients, held.Kinds, known = h.engines.releases.Holds(t)
 	}
 	h.End(t, held)
 	if !known && ready {

@@ -27,7 +27,7 @@ func (r runner) Reconcile(ctx context.Context, w deploy.Work, progress deploy.Pr
 	if err == nil {
 		r.drift.Begin(w.Target.Name)
 		out := r.Runner.Reconcile(ctx, w, progress)
-		r.drift.end(ctx, w.Target, out.Phase == deploy.PhaseReady)
+		r.drift.end(w.Target, out.Phase == deploy.PhaseReady)
 		return out
 	}
 	out := deploy.Outcome{

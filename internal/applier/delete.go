@@ -70,6 +70,7 @@ func (e *Engine) forget(n deploy.Name) {
 	delete(e.settled, n)
 	delete(e.refusals, n)
 	delete(e.rules, n)
+	delete(e.grips, n)
 }
 
 // farewell judges every object of a target that goes away. What a target that stays would keep an eye on is released: nobody would look at it again.

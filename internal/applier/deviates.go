@@ -10,20 +10,24 @@ import (
 	"sigs.k8s.io/cli-utils/pkg/object"
 
 	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/kube"
 )
 
-// Holds are the kinds of the objects that the inventory of a target has, as far as it was read in this process, each with the namespaces that they are in, sorted.
-func (e *Engine) Holds(t deploy.Target) map[schema.GroupKind][]string {
-	kinds := map[schema.GroupKind][]string{}
+// Holds says with which clients the last plan of a target looked at its cluster, and of which kinds the objects in its inventory are: nil and none where there was no plan in this process.
+func (e *Engine) Holds(t deploy.Target) (*kube.Clients, deploy.ObjectKinds) {
+	e.mu.Lock()
+	clients := e.grips[t.Name].clients
+	e.mu.Unlock()
+	kinds := deploy.ObjectKinds{}
+	if clients == nil {
+		return nil, kinds
+	}
 	for id, known := range e.store.remembered(e.info(t)) {
-		if !known.kept && !slices.Contains(kinds[id.GroupKind], id.Namespace) {
-			kinds[id.GroupKind] = append(kinds[id.GroupKind], id.Namespace)
+		if !known.kept {
+			kinds.Add(id.GroupKind, id.Namespace)
 		}
 	}
-	for _, namespaces := range kinds {
-		slices.Sort(namespaces)
-	}
-	return kinds
+	return clients, kinds
 }
 
 // Deviates reports whether an object is not as the target left it, as far as its metadata tells: it is gone (nil), another one, or somebody took fields from us or set some by hand. What is
@@ -44,7 +48,7 @@ func (e *Engine) Deviates(t deploy.Target, id deploy.ObjectID, uid types.UID, m 
 		return false
 	}
 	e.mu.Lock()
-	l, leaves := e.lent[t.Name][key]
+	l, leaves := e.grips[t.Name].lent[key]
 	e.mu.Unlock()
 	if leaves {
 		return known.owned != ownedHash(m.ManagedFields, l.rendered, l.fields) || setByHand(m.ManagedFields, l.rendered, l.fields)
@@ -59,20 +63,24 @@ type lent struct {
 	fields   []deploy.Pointer
 }
 
-// lend remembers those objects of a target.
-func (e *Engine) lend(n deploy.Name, r *rendered) {
-	objects := map[object.ObjMetadata]lent{}
+// grip is what the last plan of a target knew of what it holds.
+type grip struct {
+	clients *kube.Clients
+	// lent are the objects of which fields are left to others, as they were rendered.
+	lent map[object.ObjMetadata]lent
+}
+
+// grasp remembers that of a plan.
+func (e *site) grasp(n deploy.Name, r *rendered) {
+	g := grip{clients: e.clients, lent: map[object.ObjMetadata]lent{}}
 	for id, fields := range r.ignored {
 		if len(fields) > 0 {
-			objects[id] = lent{r.byID[id], fields}
+			g.lent[id] = lent{r.byID[id], fields}
 		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	delete(e.lent, n)
-	if len(objects) > 0 {
-		e.lent[n] = objects
-	}
+	e.grips[n] = g
 }
 
 // remembered are the entries of an inventory as far as they were read; they must not be changed.

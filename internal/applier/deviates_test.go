@@ -15,11 +15,15 @@ func TestDeviates(t *testing.T) {
 	w := newWorld(t)
 	maps, deployments := schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}, schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
 	w.text = w.configMap("a", "1") + w.deployment("web", "") + w.configMap("dropped", "1")
-	wantEqual(t, "what is held before anything was applied", w.engine.Holds(w.target), map[schema.GroupKind][]string{})
+	holds := func() deploy.ObjectKinds {
+		_, kinds := w.engine.Holds(w.target)
+		return kinds
+	}
+	wantEqual(t, "what is held before anything was applied", holds(), deploy.ObjectKinds{})
 	w.converge(false)
 	w.text = w.configMap("a", "1") + w.deployment("web", "")
 	w.converge(false)
-	wantEqual(t, "what is held", w.engine.Holds(w.target), map[schema.GroupKind][]string{{Kind: "ConfigMap"}: {w.ns}, {Group: "apps", Kind: "Deployment"}: {w.ns}})
+	wantEqual(t, "what is held", holds(), deploy.ObjectKinds{{Kind: "ConfigMap"}: {w.ns}, {Group: "apps", Kind: "Deployment"}: {w.ns}})
 
 	live := func(r schema.GroupVersionResource, name string) *metav1.PartialObjectMetadata {
 		t.Helper()

@@ -8,7 +8,6 @@ import (
 
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"sigs.k8s.io/cli-utils/pkg/object"
 
 	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/kube"
@@ -51,7 +50,7 @@ type Engine struct {
 	// slots holds one token per request that may be under way.
 	slots chan struct{}
 
-	// mu guards settled, refusals, rules, flights and lent.
+	// mu guards settled, refusals, rules, flights and grips.
 	mu sync.Mutex
 	// settled remembers the digest and spec that a target was brought to: it is not even rendered again until one of them changes.
 	settled map[deploy.Name]string
@@ -61,8 +60,8 @@ type Engine struct {
 	rules map[deploy.Name]*healthRules
 	// flights are the attempts that are between their plan and their inventory.
 	flights map[deploy.Name]*flight
-	// lent are the objects of which fields are left to others, as they were rendered last.
-	lent map[deploy.Name]map[object.ObjMetadata]lent
+	// grips are what the targets' last plans knew of what they hold.
+	grips map[deploy.Name]grip
 }
 
 // New makes an engine; it makes no request.
@@ -84,7 +83,7 @@ func New(o Options) *Engine {
 		refusals: map[deploy.Name]*refusal{},
 		rules:    map[deploy.Name]*healthRules{},
 		flights:  map[deploy.Name]*flight{},
-		lent:     map[deploy.Name]map[object.ObjMetadata]lent{},
+		grips:    map[deploy.Name]grip{},
 	}
 }
 

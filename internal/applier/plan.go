@@ -96,7 +96,7 @@ func (e *Engine) plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) 
 	if n.render, err = here.prepare(ctx, n.info, w.Target, built); err != nil {
 		return nil, failure(ctx, deploy.ReasonBuildFailed, err)
 	}
-	e.lend(w.Target.Name, n.render)
+	here.grasp(w.Target.Name, n.render)
 	known, err := e.store.read(ctx, n.info)
 	if err != nil {
 		return nil, failure(ctx, deploy.ReasonPlanFailed, err)

@@ -93,8 +93,8 @@ func (w *Watcher) struck(t *target, drifts []Sight) (tell, changed bool) {
 			b = &bout{}
 			t.bouts[s.Object] = b
 		}
-		now, paused := b.strike(at)
-		tell = tell || now
+		soon, paused := b.strike(at)
+		tell = tell || soon
 		b.by = others(s)
 		if paused {
 			changed = true
@@ -112,8 +112,9 @@ func others(s Sight) string {
 	}
 	var names []string
 	for _, m := range s.Metadata.ManagedFields {
-		if m.Manager != deploy.FieldManager && m.Subresource != "status" && !slices.Contains(names, m.Manager) {
-			names = append(names, strconv.Quote(m.Manager))
+		name := strconv.Quote(m.Manager)
+		if m.Manager != deploy.FieldManager && m.Subresource != "status" && !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
 	if len(names) == 0 {

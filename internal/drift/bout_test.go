@@ -3,7 +3,64 @@ package drift
 import (
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/kube"
 )
+
+func TestOthers(t *testing.T) {
+	t.Parallel()
+	wrote := func(managers ...string) Sight {
+		m := &metav1.PartialObjectMetadata{}
+		for _, name := range managers {
+			m.ManagedFields = append(m.ManagedFields, metav1.ManagedFieldsEntry{Manager: name})
+		}
+		return Sight{Metadata: m}
+	}
+	for want, s := range map[string]Sight{
+		`"hpa" and "kubectl"`: wrote("hpa", deploy.FieldManager, "kubectl", "hpa"), "others": wrote(deploy.FieldManager), "those who delete it": {},
+	} {
+		if got := others(s); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+// heard is a News that keeps the contests.
+type heard struct{ contests []int }
+
+func (*heard) Drifted(deploy.Name) {}
+
+func (h *heard) Contested(_ deploy.Name, list []deploy.Contest) {
+	h.contests = append(h.contests, len(list))
+}
+
+func TestContestsEndWithTheirTarget(t *testing.T) {
+	t.Parallel()
+	spec := deploy.Target{Name: deploy.Name{Kind: deploy.KindHelmRelease, Namespace: "ns", Name: "web"}}
+	clients := &kube.Clients{}
+	for name, end := range map[string]func(*Watcher){
+		"it leaves the config":          func(w *Watcher) { w.Set(nil) },
+		"it has nothing in the cluster": func(w *Watcher) { w.End(spec, Holding{}) },
+		"its objects are left in peace": func(w *Watcher) { w.now = func() time.Time { return time.Now().Add(time.Hour) }; w.remind() },
+	} {
+		news := &heard{}
+		w := New(nil, news, zap.NewNop())
+		w.Set([]deploy.Target{spec})
+		w.End(spec, Holding{clients, deploy.ObjectKinds{configMaps: {"ns"}}})
+		for range boutCount {
+			w.see(clients, spec.Name.LabelValue(), Sight{Object: deploy.ObjectID{Kind: "ConfigMap", Namespace: "ns", Name: "a"}})
+		}
+		end(w)
+		if d := cmp.Diff([]int{1, 0}, news.contests); d != "" {
+			t.Errorf("%s: numbers of contests (-want +got):\n%s", name, d)
+		}
+	}
+}
 
 func TestBout(t *testing.T) {
 	t.Parallel()

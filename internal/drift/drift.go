@@ -17,14 +17,11 @@ import (
 	"github.com/towline/towline/internal/kube"
 )
 
-// Kinds are the kinds of some objects, each with the namespaces that they are in, sorted; the empty one for objects that are in none.
-type Kinds map[schema.GroupKind][]string
-
 // Holding is what a target has in a cluster. The zero value is nothing.
 type Holding struct {
 	// Clients of the cluster, as the account that the target works as.
 	Clients *kube.Clients
-	Kinds   Kinds
+	Kinds   deploy.ObjectKinds
 }
 
 // Sight is one object as an event of the API server shows it.
@@ -117,11 +114,8 @@ func (w *Watcher) Set(targets []deploy.Target) {
 	w.wanted = wanted
 	var calm []deploy.Name
 	for label, t := range w.targets {
-		if !wanted[t.spec.Name] {
-			delete(w.targets, label)
-			if len(t.contests()) > 0 {
-				calm = append(calm, t.spec.Name)
-			}
+		if !wanted[t.spec.Name] && w.remove(label) {
+			calm = append(calm, t.spec.Name)
 		}
 	}
 	w.mu.Unlock()
@@ -129,6 +123,13 @@ func (w *Watcher) Set(targets []deploy.Target) {
 		w.news.Contested(n, nil)
 	}
 	w.wake()
+}
+
+// remove lets a target go, and reports whether others insisted on objects of it. Called with mu held.
+func (w *Watcher) remove(label string) (contested bool) {
+	t := w.targets[label]
+	delete(w.targets, label)
+	return t != nil && len(t.contests()) > 0
 }
 
 // Begin says that an attempt for a target is under way.
@@ -150,8 +151,11 @@ func (w *Watcher) End(spec deploy.Target, h Holding) {
 	w.mu.Lock()
 	before := w.targets[label]
 	if !w.wanted[spec.Name] || len(h.Kinds) == 0 {
-		delete(w.targets, label)
+		contested := w.remove(label)
 		w.mu.Unlock()
+		if contested {
+			w.news.Contested(spec.Name, nil)
+		}
 		w.wake()
 		return
 	}
@@ -275,7 +279,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		}
 		reminder.Stop()
 		if next := w.remind(); !next.IsZero() {
-			reminder.Reset(time.Until(next))
+			reminder.Reset(next.Sub(w.now()))
 		}
 		scopes := w.scopes()
 		for k, f := range followers {

@@ -2,7 +2,6 @@ package drift
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -39,9 +38,6 @@ type follower struct {
 	confined atomic.Bool
 	said     sync.Map // the namespaces where it was said that watching is denied
 }
-
-// errDenied: the account may not list or watch the kind there.
-var errDenied = errors.New("denied")
 
 // run follows until ctx ends.
 func (f *follower) run(ctx context.Context) {
@@ -92,12 +88,15 @@ func (f *follower) follow(ctx context.Context, namespace string) error {
 	pause := firstPause
 	for {
 		began := time.Now()
-		err := f.resolve(namespace, known, &reflector)
+		var err error
+		if reflector == nil {
+			reflector, err = f.reflector(namespace, known)
+		}
 		if err == nil {
 			err = reflector.ListAndWatchWithContext(ctx)
 		}
 		if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
-			return errors.Join(errDenied, err)
+			return err
 		}
 		if err == nil || time.Since(began) > mostPause {
 			pause = firstPause
@@ -112,17 +111,14 @@ func (f *follower) follow(ctx context.Context, namespace string) error {
 	}
 }
 
-// resolve finds the resource of the kind and makes its reflector, once.
-func (f *follower) resolve(namespace string, known *known, reflector **cache.Reflector) error {
-	if *reflector != nil {
-		return nil
-	}
+// reflector finds the resource of the kind and makes what lists and watches it.
+func (f *follower) reflector(namespace string, known *known) (*cache.Reflector, error) {
 	mapping, err := f.key.clients.Mapper.RESTMapping(f.key.kind)
 	if meta.IsNoMatchError(err) {
 		f.key.clients.Mapper.Reset() // its CRD may have come since
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	client := f.key.clients.Metadata.Resource(mapping.Resource).Namespace(namespace)
 	ours := func(o metav1.ListOptions) metav1.ListOptions {
@@ -137,6 +133,5 @@ func (f *follower) resolve(namespace string, known *known, reflector **cache.Ref
 			return client.Watch(ctx, ours(o))
 		},
 	}, f.key.clients.Metadata)
-	*reflector = cache.NewReflectorWithOptions(lw, &metav1.PartialObjectMetadata{}, known, cache.ReflectorOptions{Name: "drift", TypeDescription: f.key.kind.String()})
-	return nil
+	return cache.NewReflectorWithOptions(lw, &metav1.PartialObjectMetadata{}, known, cache.ReflectorOptions{Name: "drift", TypeDescription: f.key.kind.String()}), nil
 }

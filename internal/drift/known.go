@@ -2,8 +2,6 @@ package drift
 
 import (
 	"hash/maphash"
-	"maps"
-	"slices"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,7 +63,7 @@ func (k *known) Replace(list []any, _ string) error {
 			return err
 		}
 	}
-	for _, o := range slices.Collect(maps.Keys(k.objects)) {
+	for o := range k.objects {
 		if !here[o] {
 			k.lose(o)
 		}

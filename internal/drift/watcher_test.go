@@ -181,7 +181,7 @@ func (w *world) put(name, manager string, data map[string]string) {
 	}
 }
 
-func (w *world) holding(kinds Kinds) Holding { return Holding{w.clients, kinds} }
+func (w *world) holding(kinds deploy.ObjectKinds) Holding { return Holding{w.clients, kinds} }
 
 func (w *world) heard(what string) {
 	w.Helper()
@@ -216,7 +216,7 @@ func TestWatcher(t *testing.T) {
 	w.put("a", deploy.FieldManager, map[string]string{"color": "blue"})
 	w.put("b", "somebody", map[string]string{"color": "blue"})
 	w.start()
-	w.watcher.End(w.spec, w.holding(Kinds{configMaps: {w.ns}}))
+	w.watcher.End(w.spec, w.holding(deploy.ObjectKinds{configMaps: {w.ns}}))
 	w.awaitWatches("/api/v1/configmaps")
 	w.silent("what was there before")
 
@@ -237,7 +237,7 @@ func TestWatcher(t *testing.T) {
 	w.watcher.Begin(w.spec.Name)
 	w.put("b", "somebody", map[string]string{"color": "green"})
 	w.silent("while an attempt is under way")
-	w.watcher.End(w.spec, w.holding(Kinds{configMaps: {w.ns}}))
+	w.watcher.End(w.spec, w.holding(deploy.ObjectKinds{configMaps: {w.ns}}))
 	w.heard("what was changed during an attempt, at its end")
 
 	w.watcher.Set([]deploy.Target{w.spec, {Name: deploy.Name{Kind: deploy.KindHelmRelease, Namespace: w.ns, Name: "new"}}})
@@ -245,7 +245,7 @@ func TestWatcher(t *testing.T) {
 	w.watcher.Begin(first.spec.Name)
 	first.put("mine", "somebody", map[string]string{"color": "red"})
 	first.silent("during the first attempt of another target")
-	w.watcher.End(first.spec, w.holding(Kinds{configMaps: {w.ns}}))
+	w.watcher.End(first.spec, w.holding(deploy.ObjectKinds{configMaps: {w.ns}}))
 	first.heard("what was changed during a first attempt, at its end")
 	w.watcher.End(first.spec, Holding{})
 
@@ -255,13 +255,13 @@ func TestWatcher(t *testing.T) {
 	w.awaitWatches()
 	w.silent("a target that has nothing any more")
 
-	w.watcher.End(w.spec, w.holding(Kinds{configMaps: {w.ns}, {Kind: "Secret"}: {w.ns}}))
+	w.watcher.End(w.spec, w.holding(deploy.ObjectKinds{configMaps: {w.ns}, {Kind: "Secret"}: {w.ns}}))
 	w.awaitWatches("/api/v1/configmaps", "/api/v1/secrets")
 	suspended := w.spec
 	suspended.Suspend = true
 	w.watcher.Set([]deploy.Target{suspended})
 	w.awaitWatches()
-	w.watcher.End(w.spec, w.holding(Kinds{configMaps: {w.ns}}))
+	w.watcher.End(w.spec, w.holding(deploy.ObjectKinds{configMaps: {w.ns}}))
 	w.put("c", "somebody", map[string]string{"color": "red"})
 	w.silent("a suspended target")
 	if got := w.open(); got != "" {
@@ -275,7 +275,7 @@ func TestWatcherPausesWhereOthersInsist(t *testing.T) {
 	w.watcher.now = func() time.Time { return time.Now().Add(time.Duration(skipped.Load())) }
 	w.put("a", deploy.FieldManager, map[string]string{"color": "blue"})
 	w.start()
-	w.watcher.End(w.spec, w.holding(Kinds{configMaps: {w.ns}}))
+	w.watcher.End(w.spec, w.holding(deploy.ObjectKinds{configMaps: {w.ns}}))
 	w.awaitWatches("/api/v1/configmaps")
 	for i := range boutCount {
 		w.put("a", "insister", map[string]string{"color": strconv.Itoa(i)})
@@ -340,7 +340,7 @@ func TestWatcherWithFewRights(t *testing.T) {
 		_, err := w.clients.Kubernetes.CoreV1().ConfigMaps(w.ns).List(t.Context(), metav1.ListOptions{})
 		return err
 	})
-	w.watcher.End(w.spec, w.holding(Kinds{configMaps: {w.ns}}))
+	w.watcher.End(w.spec, w.holding(deploy.ObjectKinds{configMaps: {w.ns}}))
 	w.awaitWatches(mine)
 	w.put("a", "somebody", map[string]string{"color": "red"})
 	w.heard("an object in the one namespace")
@@ -348,7 +348,7 @@ func TestWatcherWithFewRights(t *testing.T) {
 		t.Errorf("log: %v", got)
 	}
 
-	w.watcher.End(w.spec, w.holding(Kinds{configMaps: {w.ns, other}, {Kind: "Namespace"}: {""}}))
+	w.watcher.End(w.spec, w.holding(deploy.ObjectKinds{configMaps: {w.ns, other}, {Kind: "Namespace"}: {""}}))
 	testenv.Await(t, patience, "what may not be watched is said", func() error {
 		said := map[any]int{}
 		for _, l := range w.logs.All() {

@@ -26,7 +26,7 @@ func (e *Engine) Apply(ctx context.Context, w deploy.Work, p *deploy.Plan, progr
 	if n.decision.do == doRepair {
 		return e.repair(ctx, n, progress)
 	}
-	e.hold(w.Target.Name, nil)
+	e.hold(w.Target.Name, holding{})
 	pruned, err := e.act(ctx, n, progress)
 	changes := p.Changes
 	if err != nil {

@@ -14,7 +14,6 @@ import (
 	"go.uber.org/zap"
 	"helm.sh/helm/v3/pkg/chart/loader"
 	helmkube "helm.sh/helm/v3/pkg/kube"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/kube"
@@ -69,8 +68,8 @@ type Engine struct {
 	undone map[deploy.Name]undone
 	// same has what was found to be the same as the manifest although it looks different.
 	same map[deploy.Name]*sameness
-	// held are the kinds of the objects of releases whose drift is detected, where the last look is of today's revision.
-	held map[deploy.Name]map[schema.GroupKind][]string
+	// held is what releases hold whose drift is detected, where the last look is of today's revision.
+	held map[deploy.Name]holding
 }
 
 // New makes an engine. No request is sent.
@@ -82,7 +81,7 @@ func New(o Options) *Engine {
 	return &Engine{
 		own: o.Clients, clusters: o.Clusters, read: o.Read, patch: o.Patch, log: o.Log.Named("helm"), pools: map[string]*pool{},
 		settled: map[deploy.Name]string{}, undone: map[deploy.Name]undone{}, same: map[deploy.Name]*sameness{},
-		held: map[deploy.Name]map[schema.GroupKind][]string{},
+		held: map[deploy.Name]holding{},
 	}
 }
 

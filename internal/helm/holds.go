@@ -1,50 +1,48 @@
 package helm
 
 import (
-	"slices"
-
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/kube"
 )
 
-// Holds are the kinds of the objects of a target's release that are to be watched, each with the namespaces that they are in, sorted: none where drift is not to be detected. It is
-// false where nobody knows before the next full run.
-func (e *Engine) Holds(t deploy.Target) (kinds map[schema.GroupKind][]string, known bool) {
+// holding is what a look for drift compared, and with which clients.
+type holding struct {
+	clients *kube.Clients
+	kinds   deploy.ObjectKinds
+}
+
+// Holds are the kinds of the objects of a target's release that are to be watched, with the clients of its cluster: none where drift is not to be detected. It is false where nobody knows
+// before the next full run.
+func (e *Engine) Holds(t deploy.Target) (clients *kube.Clients, kinds deploy.ObjectKinds, known bool) {
 	if !detects(t) {
-		return nil, true
+		return nil, nil, true
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	kinds, known = e.held[t.Name]
-	return kinds, known
+	h, known := e.held[t.Name]
+	return h.clients, h.kinds, known
 }
 
-// hold keeps, or with nil forgets, the kinds of a release.
-func (e *Engine) hold(n deploy.Name, kinds map[schema.GroupKind][]string) {
+// hold keeps what a release holds, or forgets it where there are no kinds.
+func (e *Engine) hold(n deploy.Name, h holding) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if kinds == nil {
+	if h.kinds == nil {
 		delete(e.held, n)
 		return
 	}
-	e.held[n] = kinds
+	e.held[n] = h
 }
 
 // kindsOf are those of pieces. Of objects that want to be left alone nothing is to be seen.
-func kindsOf(pieces []piece) map[schema.GroupKind][]string {
-	kinds := map[schema.GroupKind][]string{}
+func kindsOf(pieces []piece) deploy.ObjectKinds {
+	kinds := deploy.ObjectKinds{}
 	for _, p := range pieces {
-		if p.mapping == nil || leftAlone(p.Unstructured) {
-			continue
+		if p.mapping != nil && !leftAlone(p.Unstructured) {
+			kinds.Add(schema.GroupKind{Group: p.id.Group, Kind: p.id.Kind}, p.id.Namespace)
 		}
-		kind, ns := schema.GroupKind{Group: p.id.Group, Kind: p.id.Kind}, p.id.Namespace
-		if !slices.Contains(kinds[kind], ns) {
-			kinds[kind] = append(kinds[kind], ns)
-		}
-	}
-	for _, namespaces := range kinds {
-		slices.Sort(namespaces)
 	}
 	return kinds
 }

@@ -108,7 +108,7 @@ func (e *Engine) detect(ctx context.Context, n *note) error {
 	return e.operate(ctx, t, n.place, targetTimeout(t), nil, func(op *operation) (err error) {
 		op.secrets.dry = true
 		n.found, err = op.drift(t, n.observed.last().version, e.sameOf(t.Name))
-		e.hold(t.Name, op.kinds)
+		e.hold(t.Name, holding{op.pool.clients, op.kinds})
 		if len(n.found) > 0 {
 			n.decision = decision{do: doRepair}
 			if err != nil { // what could be compared is repaired; the next full run looks again

@@ -10,7 +10,6 @@ import (
 
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/cli-runtime/pkg/resource"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
@@ -70,8 +69,8 @@ type operation struct {
 	hideKnows [2]int
 	// hooks are all those of the release while its tests run.
 	hooks []*release.Hook
-	// kinds of the objects that a look for drift compared, each with their namespaces, sorted.
-	kinds map[schema.GroupKind][]string
+	// kinds of the objects that a look for drift compared.
+	kinds deploy.ObjectKinds
 }
 
 // operation makes the parts. Every request of them ends when ctx does, and none starts afterwards.
