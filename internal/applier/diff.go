@@ -60,10 +60,7 @@ func (e *Engine) Diff(ctx context.Context, w deploy.Work) ([]deploy.Difference, 
 
 // aside is the engine without a memory of its own: what is planned there is neither settled nor waited for. The inventories are the same; they are only read.
 func (e *Engine) aside() *Engine {
-	return &Engine{
-		own: e.own, clusters: e.clusters, build: e.build, store: e.store, log: zap.NewNop(), slots: e.slots,
-		settled: map[deploy.Name]string{}, refusals: map[deploy.Name]*refusal{}, rules: map[deploy.Name]*healthRules{}, flights: map[deploy.Name]*flight{},
-	}
+	return (&Engine{own: e.own, clusters: e.clusters, build: e.build, store: e.store, log: zap.NewNop(), slots: e.slots}).blank()
 }
 
 // unblocked is the work with leave to prune everything.

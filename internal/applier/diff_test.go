@@ -155,6 +155,16 @@ data: {v: x}
 	wantEqual(t, "diff", got, want)
 }
 
+func TestDiffWithFieldsOfOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.text = w.configMap("a", "1")
+	w.target.Kustomization.Ignore = []deploy.IgnoreRule{{Paths: []string{"/data/v"}}}
+	w.converge(false)
+	w.text = w.configMap("a", "2") + w.configMap("b", "1")
+	wantEqual(t, "diff", w.diff(t), []string{"create ConfigMap/NS/b <new>"})
+}
+
 func TestDiffOfForeignObjects(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -72,19 +72,21 @@ func New(o Options) *Engine {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	return &Engine{
+	return (&Engine{
 		own:      o.Clients,
 		clusters: o.Clusters,
 		build:    o.Builder,
 		store:    newStore(o.Clients.Kubernetes.CoreV1().ConfigMaps(o.Namespace), o.Namespace),
 		log:      o.Log.Named("applier"),
 		slots:    make(chan struct{}, o.Workers),
-		settled:  map[deploy.Name]string{},
-		refusals: map[deploy.Name]*refusal{},
-		rules:    map[deploy.Name]*healthRules{},
-		flights:  map[deploy.Name]*flight{},
-		grips:    map[deploy.Name]grip{},
-	}
+	}).blank()
+}
+
+// blank gives an engine an empty memory.
+func (e *Engine) blank() *Engine {
+	e.settled, e.refusals, e.rules = map[deploy.Name]string{}, map[deploy.Name]*refusal{}, map[deploy.Name]*healthRules{}
+	e.flights, e.grips = map[deploy.Name]*flight{}, map[deploy.Name]grip{}
+	return e
 }
 
 func (e *Engine) info(t deploy.Target) info {
