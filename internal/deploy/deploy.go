@@ -61,6 +61,28 @@ func (t Target) Access() (serviceAccount string, cluster *KubeConfig) {
 	return "", nil
 }
 
+// FallsBack reports whether the target goes back to its last good revision where a new one does not become healthy.
+func (t Target) FallsBack() bool {
+	switch {
+	case t.Kustomization != nil:
+		return t.Kustomization.Rollback != nil && t.Kustomization.Rollback.OnFailure == OnFailureLastGood
+	case t.HelmRelease != nil:
+		return t.HelmRelease.Rollback != nil && t.HelmRelease.Rollback.OnFailure == OnFailureLastGood
+	}
+	return false
+}
+
+// RollbackGroup names the targets of its namespace that the target goes back together with; empty: none.
+func (t Target) RollbackGroup() string {
+	switch {
+	case t.Kustomization != nil && t.Kustomization.Rollback != nil:
+		return t.Kustomization.Rollback.Group
+	case t.HelmRelease != nil && t.HelmRelease.Rollback != nil:
+		return t.HelmRelease.Rollback.Group
+	}
+	return ""
+}
+
 // Cluster names the cluster that a target is for, the same text for the same kubeConfig; empty for the one that the agent's state is in.
 func (t Target) Cluster() string {
 	_, k := t.Access()

@@ -128,6 +128,10 @@ type KustomizationSpec struct {
 	Force bool `json:"force,omitempty"`
 	// Ignore leaves fields to others, such as the replicas that an autoscaler sets: they are set when the object is created and never changed again.
 	Ignore []IgnoreRule `json:"ignore,omitempty"`
+	// DriftDetection says what is done about objects that somebody changed.
+	DriftDetection *DriftDetection `json:"driftDetection,omitempty"`
+	// Rollback says what follows a revision that does not become healthy.
+	Rollback *RollbackPolicy `json:"rollback,omitempty"`
 	// ServiceAccountName is the account, in the entry's namespace, as which the target reads, applies, prunes and checks health. Default: the agent's own.
 	ServiceAccountName string `json:"serviceAccountName,omitempty"`
 	// KubeConfig names the cluster to apply to. Default: the one that the agent's state is in.
@@ -181,6 +185,25 @@ type HealthCheckExpr struct {
 	// Current is true where it is healthy.
 	Current string `json:"current"`
 }
+
+// RollbackPolicy says what follows a revision that does not become healthy.
+type RollbackPolicy struct {
+	// OnFailure is keep (what was applied stays, and is tried again) or lastGood (the last revision that was healthy is applied again; the other one is quarantined: not tried
+	// again before the source means another, the entry changes, or somebody says towline reconcile --force). Default: keep.
+	OnFailure OnFailure `json:"onFailure,omitempty"`
+	// Group names targets of this namespace that go back together: where one of them goes back to its last good revision, so do the others of the group, to the
+	// revisions that they had when all of them were last Ready.
+	Group string `json:"group,omitempty"`
+}
+
+// OnFailure says what becomes of a revision that does not become healthy.
+type OnFailure string
+
+// What may follow.
+const (
+	OnFailureKeep     OnFailure = "keep"
+	OnFailureLastGood OnFailure = "lastGood"
+)
 
 // IgnoreRule names fields that are left to others, such as the replicas that an autoscaler sets.
 type IgnoreRule struct {

@@ -90,9 +90,9 @@ type KustomizeRenderer struct {
 	Images []Image `json:"images,omitempty"`
 }
 
-// DriftDetection says what is done about objects of a release that somebody changed.
+// DriftDetection says what is done about objects that somebody changed.
 type DriftDetection struct {
-	// Mode is enabled (repaired), warn (said, not repaired) or disabled. Default: disabled. An object annotated with towline.dev/driftDetection: disabled (or with
+	// Mode is enabled (repaired), warn (said, not repaired) or disabled. Default: enabled for a Kustomization, disabled for a HelmRelease. An object of a release annotated with towline.dev/driftDetection: disabled (or with
 	// helm.toolkit.fluxcd.io/ in place of towline.dev/) is left alone.
 	Mode DriftMode `json:"mode,omitempty"`
 	// Ignore names fields that are left to others.
@@ -227,8 +227,14 @@ type Upgrade struct {
 	Strategy *Strategy `json:"strategy,omitempty"`
 }
 
-// Rollback holds the options of a rollback.
+// Rollback holds the options of a rollback, and says what leads to one.
 type Rollback struct {
+	// OnFailure is keep (what follows a failed upgrade is for upgrade to say) or lastGood: where an upgrade has failed as often as upgrade.remediation.retries allows, it is
+	// rolled back, and not tried again before there is news or somebody says towline reconcile --force. Default: keep.
+	OnFailure OnFailure `json:"onFailure,omitempty"`
+	// Group names targets of this namespace that go back together: where one of them goes back to its last good revision, so do the others of the group, to the
+	// revisions that they had when all of them were last Ready.
+	Group string `json:"group,omitempty"`
 	// Timeout of the rollback. Default: the release's timeout.
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 	// DisableWait does not wait until everything is ready.

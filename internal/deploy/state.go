@@ -20,6 +20,8 @@ type Work struct {
 	Revision Revision
 	// Full compares with the cluster instead of with what is remembered: drift that nobody reported is found. It costs reads, never needless writes.
 	Full bool
+	// Drifted names the objects that somebody changed, in a Full attempt that is for them alone: all others are known to be as wanted. Empty: every object is looked at.
+	Drifted []ObjectID
 	// Asked: somebody asked for this attempt. What is held back until there is news (a release whose retries are used up, or that was rolled back by hand) is tried again.
 	Asked bool
 }

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/towline/towline/internal/deploy"
@@ -27,6 +28,7 @@ type mail struct {
 	revisions map[deploy.Name]deploy.Revision
 	sources   map[deploy.Name]deploy.SourceState
 	forced    map[deploy.Name]force
+	drifted   map[deploy.Name]drifted
 	progress  map[deploy.Name]stage
 	waiters   []chan<- []deploy.TargetState
 	orders    map[deploy.Name]*order
@@ -48,12 +50,30 @@ const (
 	forceDrifted                   // somebody changed what it put into the cluster
 )
 
+// drifted are the objects of a target that somebody changed, without doubles. unsure: there may be others.
+type drifted struct {
+	objects []deploy.ObjectID
+	unsure  bool
+}
+
+// and adds further objects; none: it is not known which.
+func (d drifted) and(objects []deploy.ObjectID) drifted {
+	d.unsure = d.unsure || len(objects) == 0
+	for _, o := range objects {
+		if !slices.Contains(d.objects, o) {
+			d.objects = append(d.objects, o)
+		}
+	}
+	return d
+}
+
 func newMail() mail {
 	return mail{
 		unknown:   make(map[deploy.Name]bool),
 		revisions: make(map[deploy.Name]deploy.Revision),
 		sources:   make(map[deploy.Name]deploy.SourceState),
 		forced:    make(map[deploy.Name]force),
+		drifted:   make(map[deploy.Name]drifted),
 		progress:  make(map[deploy.Name]stage),
 		orders:    make(map[deploy.Name]*order),
 		contests:  make(map[deploy.Name][]deploy.Contest),
@@ -113,6 +133,15 @@ func (b *inbox) putForced(n deploy.Name, f force) (known bool) {
 		}
 	})
 	return known
+}
+
+func (b *inbox) putDrifted(n deploy.Name, objects []deploy.ObjectID) {
+	b.put(func(m *mail) {
+		if b.known[n] {
+			m.forced[n] |= forceDrifted
+			m.drifted[n] = m.drifted[n].and(objects)
+		}
+	})
 }
 
 func (b *inbox) putProgress(n deploy.Name, st stage) {

@@ -37,6 +37,12 @@ func (l *loop) read(m mail) {
 			l.touch(n)
 		}
 	}
+	for n, d := range m.drifted {
+		if t, ok := l.state.targets[n]; ok && !t.gone {
+			t.drifted = t.drifted.and(d.objects)
+			t.drifted.unsure = t.drifted.unsure || d.unsure
+		}
+	}
 	for n, st := range m.progress {
 		if t, ok := l.state.targets[n]; ok && t.job != nil {
 			t.job.stage = st

@@ -60,6 +60,8 @@ type target struct {
 	full bool
 	// forced is why it starts now, and compares; 0: it does not.
 	forced force
+	// drifted are what forceDrifted is about.
+	drifted drifted
 	// contests are the objects that others insist on.
 	contests []deploy.Contest
 	// order is the rollback to begin with; nil: none.

@@ -36,10 +36,10 @@ func (l *loop) start(now time.Time, st start) {
 	case actionRun:
 		want, _ := l.state.want(t)
 		j.version = want
-		j.work = deploy.Work{Target: t.spec, Revision: l.state.revisions[t.spec.Source], Full: st.full, Asked: t.forced&forceAsked != 0}
+		j.work = deploy.Work{Target: t.spec, Revision: l.state.revisions[t.spec.Source], Full: st.full, Asked: t.forced&forceAsked != 0, Drifted: t.repairs(now, want)}
 		j.stage.phase = deploy.PhaseBuilding
 		j.forced = t.forced
-		t.full, t.forced = st.full, 0
+		t.full, t.forced, t.drifted = st.full, 0, drifted{}
 	case actionDelete, actionReplace:
 		j.target = t.rec.Target
 		if st.action == actionReplace {
@@ -63,6 +63,15 @@ func (l *loop) start(now time.Time, st start) {
 		defer cancel()
 		l.results <- l.do(ctx, j)
 	})
+}
+
+// repairs are the objects that an attempt is for alone, since everything else is known to be as wanted; none: it is for all.
+func (t *target) repairs(now time.Time, want version) []deploy.ObjectID {
+	checked := t.checkAt.IsZero() || now.Before(t.checkAt)
+	if t.forced != forceDrifted || t.full || t.drifted.unsure || !checked || t.ready == nil || *t.ready != want {
+		return nil
+	}
+	return t.drifted.objects
 }
 
 // do is the whole of a job. It runs on a worker and touches nothing of the state.
@@ -188,6 +197,7 @@ func (l *loop) saved(now time.Time, t *target, err error) {
 func (l *loop) attempted(now time.Time, t *target, r result) {
 	if r.outcome.Reason == deploy.ReasonCanceled && (r.job.canceled || l.state.stopping) {
 		t.forced |= r.job.forced
+		t.drifted.unsure = t.drifted.unsure || r.job.forced&forceDrifted != 0 // what it was for is not known any more
 		if r.job.gate.touched { // what is there is neither what was nor what was to be: going back is work too
 			t.full = t.full || t.attempted != nil
 			t.attempted, t.ready = nil, nil
@@ -203,7 +213,9 @@ func (l *loop) attempted(now time.Time, t *target, r result) {
 	}
 	t.reset()
 	t.ready = t.attempted
-	if r.job.work.Full || t.checkAt.IsZero() {
+	if repair := len(r.job.work.Drifted) > 0; repair {
+		t.full = false // it was not before
+	} else if r.job.work.Full || t.checkAt.IsZero() {
 		t.full, t.checkAt = false, time.Time{}
 		if t.spec.Interval > 0 {
 			t.checkAt = now.Add(spread(t.spec.Interval, intervalJitter, l.jitter()))
