@@ -100,7 +100,9 @@ func (s *Scheduler) Changed(n deploy.Name) { s.inbox.putForced(n, forceChanged) 
 
 // Drifted is news that somebody changed what the target put into the cluster: it is compared with the cluster and put right as soon as no attempt for it is under way. One that fails keeps
 // its pace of retries. Without objects it is not known which they are.
-func (s *Scheduler) Drifted(n deploy.Name, objects ...deploy.ObjectID) { s.inbox.putDrifted(n, objects) }
+func (s *Scheduler) Drifted(n deploy.Name, objects ...deploy.ObjectID) {
+	s.inbox.putDrifted(n, objects)
+}
 
 // Contested says which objects of a target others insist on from now on; none: they gave in.
 func (s *Scheduler) Contested(n deploy.Name, list []deploy.Contest) {

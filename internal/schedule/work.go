@@ -198,7 +198,7 @@ func (l *loop) attempted(now time.Time, t *target, r result) {
 	if r.outcome.Reason == deploy.ReasonCanceled && (r.job.canceled || l.state.stopping) {
 		t.forced |= r.job.forced
 		t.drifted.unsure = t.drifted.unsure || r.job.forced&forceDrifted != 0 // what it was for is not known any more
-		if r.job.gate.touched { // what is there is neither what was nor what was to be: going back is work too
+		if r.job.gate.touched {                                               // what is there is neither what was nor what was to be: going back is work too
 			t.full = t.full || t.attempted != nil
 			t.attempted, t.ready = nil, nil
 		}
