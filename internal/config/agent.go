@@ -25,6 +25,8 @@ type agentSection struct {
 	ClusterName string `json:"clusterName,omitempty"`
 	// Listen is the host:port of health, metrics, status API and web page; empty turns them off. Default: 127.0.0.1:9797.
 	Listen string `json:"listen,omitempty"`
+	// ListenReceivers is the host:port where the receivers of sources are served, and nothing else; empty: nowhere. Default: empty.
+	ListenReceivers string `json:"listenReceivers,omitempty"`
 	// Socket is the unix socket that commands reach the agent by. Default: $RUNTIME_DIRECTORY/towline.sock, else /run/towline/towline.sock.
 	Socket string `json:"socket,omitempty"`
 	// LogLevel is debug, info, warn or error. Default: info.

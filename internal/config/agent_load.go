@@ -27,6 +27,8 @@ type Agent struct {
 	ClusterName string
 	// Listen is host:port; empty: no server.
 	Listen string
+	// ListenReceivers is host:port; empty: no server.
+	ListenReceivers string
 	// Socket is the path of the unix socket; empty: none.
 	Socket string
 	// LogLevel is debug, info, warn or error.
@@ -74,7 +76,7 @@ func LoadAgent(flags *pflag.FlagSet) (Agent, error) {
 	v.AllowEmptyEnv(true) // TOWLINE_LISTEN= turns the server off
 	for _, s := range settings {
 		v.SetDefault(s.key, s.fallback())
-		if text, set := os.LookupEnv(s.env()); set && (text != "" || s.key == "listen" || s.key == "socket") {
+		if text, set := os.LookupEnv(s.env()); set && (text != "" || s.emptyTurnsOff()) {
 			if err := v.BindEnv(s.key, s.env()); err != nil {
 				return Agent{}, fmt.Errorf("bind %s: %w", s.env(), err)
 			}
@@ -118,7 +120,7 @@ func origin(s setting, flags *pflag.FlagSet) string {
 			return "--" + s.flag
 		}
 	}
-	if text, set := os.LookupEnv(s.env()); set && (text != "" || s.key == "listen" || s.key == "socket") {
+	if text, set := os.LookupEnv(s.env()); set && (text != "" || s.emptyTurnsOff()) {
 		return s.env()
 	}
 	return ""
@@ -169,11 +171,12 @@ func agentOf(v *viper.Viper) Agent {
 			Unpacked:   bytes("limits.unpacked"),
 			Files:      values["limits.files"].(int),
 		},
-		ClusterName: text("clusterName"),
-		Listen:      text("listen"),
-		Socket:      text("socket"),
-		LogLevel:    text("logLevel"),
-		LogFormat:   text("logFormat"),
+		ClusterName:     text("clusterName"),
+		Listen:          text("listen"),
+		ListenReceivers: text("listenReceivers"),
+		Socket:          text("socket"),
+		LogLevel:        text("logLevel"),
+		LogFormat:       text("logFormat"),
 		Concurrency: Concurrency{
 			Kustomizations: values["concurrency.kustomizations"].(int),
 			HelmReleases:   values["concurrency.helmReleases"].(int),

@@ -93,6 +93,7 @@ func TestFlagsBeatTheEnvironmentThatBeatsTheFileThatBeatsTheDefault(t *testing.T
 		"limits-files":               {"limits: {files: 7}", "8", "9", func(a Agent) any { return a.Limits.Files }, 7, 8, 9},
 		"cluster-name":               {"clusterName: f", "e", "a", func(a Agent) any { return a.ClusterName }, "f", "e", "a"},
 		"listen":                     {"listen: ':1'", "", ":3", func(a Agent) any { return a.Listen }, ":1", "", ":3"},
+		"listen-receivers":           {"listenReceivers: ':1'", "", ":3", func(a Agent) any { return a.ListenReceivers }, ":1", "", ":3"},
 		"socket":                     {"socket: /f", "/e", "", func(a Agent) any { return a.Socket }, "/f", "/e", ""},
 		"log-level":                  {"logLevel: warn", "error", "debug", func(a Agent) any { return a.LogLevel }, "warn", "error", "debug"},
 		"log-format":                 {"logFormat: console", "json", "console", func(a Agent) any { return a.LogFormat }, "console", "json", "console"},
@@ -185,7 +186,7 @@ func TestExampleShowsTheDefaultsOfTheSettings(t *testing.T) {
 	try(t, err)
 	for _, line := range []string{
 		"cacheDir: " + defaults.CacheDir, "cacheSize: " + size(defaults.CacheSize).String(),
-		"compressed: " + size(defaults.Limits.Compressed).String(), "unpacked: " + size(defaults.Limits.Unpacked).String(), "files: 20000", "listen: " + defaults.Listen, "socket: " + defaults.Socket, "logLevel: " + defaults.LogLevel,
+		"compressed: " + size(defaults.Limits.Compressed).String(), "unpacked: " + size(defaults.Limits.Unpacked).String(), "files: 20000", "listen: " + defaults.Listen, "listenReceivers: " + defaults.ListenReceivers, "socket: " + defaults.Socket, "logLevel: " + defaults.LogLevel,
 		"logFormat: " + defaults.LogFormat, "kustomizations: 4", "helmReleases: 3", "shutdownTimeout: " + defaults.ShutdownTimeout.String(),
 	} {
 		if !strings.Contains(string(content), line) {

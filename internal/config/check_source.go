@@ -35,6 +35,9 @@ func (e *entry) checkSource(s *deploy.SourceSpec) {
 		e.checkVerify(s.Verify)
 	}
 	e.checkAccess(s)
+	if s.Receiver != nil {
+		e.checkReceiver(s.Receiver, s.URL)
+	}
 	if scheme, _, found := strings.Cut(s.URL, "://"); found && (scheme == schemeLayout || scheme == schemeFile) {
 		e.checkLocal(s, scheme)
 	}

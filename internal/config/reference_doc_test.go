@@ -20,7 +20,7 @@ type section struct{ def, title string }
 
 var sections = []section{
 	{"", "The file"}, {"source", "sources[]"}, {"Ref", "ref"}, {"LayerSelector", "layerSelector"},
-	{"Verify", "verify"}, {"OIDCIdentity", "verify.matchOIDCIdentity[]"}, {"CredentialFiles", "credentialFiles"}, {"CertFiles", "certFiles"},
+	{"Verify", "verify"}, {"OIDCIdentity", "verify.matchOIDCIdentity[]"}, {"CredentialFiles", "credentialFiles"}, {"CertFiles", "certFiles"}, {"Receiver", "receiver"},
 	{"kustomization", "kustomizations[]"}, {"CommonMetadata", "commonMetadata"}, {"Patch", "patches[]"}, {"Selector", "patches[].target, ignore[].target"}, {"Image", "images[]"},
 	{"HealthCheck", "healthChecks[]"}, {"HealthCheckExpr", "healthCheckExprs[]"}, {"IgnoreRule", "ignore[]"}, {"KubeConfig", "kubeConfig"},
 	{"SecretKeyRef", "kubeConfig.secretRef"}, {"PostBuild", "postBuild"}, {"SubstituteFrom", "postBuild.substituteFrom[]"}, {"Decryption", "decryption"},

@@ -94,6 +94,7 @@ func TestSchemaRefuses(t *testing.T) {
 		"days as duration":           `{"kustomizations": [{"name": "a", "sourceRef": "b", "interval": "1d"}]}`,
 		"an unknown policy":          `{"helmReleases": [{"name": "a", "chartRef": "b", "install": {"crds": "Never"}}]}`,
 		"an unknown provider":        `{"sources": [{"name": "a", "url": "oci://r.io/a", "interval": "1m", "verify": {"provider": "gpg"}}]}`,
+		"an unknown receiver":        `{"sources": [{"name": "a", "url": "oci://r.io/a", "interval": "1m", "receiver": {"type": "gitlab", "tokenFile": "/t"}}]}`,
 		"an unknown type of alert":   `{"notify": [{"name": "a", "type": "slack", "address": "https://r.io"}]}`,
 		"a share beyond 100 %":       `{"kustomizations": [{"name": "a", "sourceRef": "b", "pruneLimit": "101%"}]}`,
 		"a negative count":           `{"kustomizations": [{"name": "a", "sourceRef": "b", "pruneLimit": -1}]}`,
@@ -258,8 +259,12 @@ var enums = map[string][]any{
 	"Decryption.provider":     {deploy.DecryptionSOPS},
 	"SubstituteFrom.kind":     {"ConfigMap", "Secret"},
 	"ValuesFrom.kind":         {"ConfigMap", "Secret"},
-	"notify.type":             {deploy.SinkGeneric, deploy.SinkGenericHMAC, deploy.SinkShoutrrr},
-	"notify.eventSeverity":    {deploy.SeverityInfo, deploy.SeverityError},
+	"Receiver.type": {
+		deploy.ReceiverGeneric, deploy.ReceiverGenericHMAC, deploy.ReceiverDistribution, deploy.ReceiverHarbor,
+		deploy.ReceiverGitHub, deploy.ReceiverDockerHub, deploy.ReceiverQuay, deploy.ReceiverACR,
+	},
+	"notify.type":          {deploy.SinkGeneric, deploy.SinkGenericHMAC, deploy.SinkShoutrrr},
+	"notify.eventSeverity": {deploy.SeverityInfo, deploy.SeverityError},
 }
 
 // specialSchema describes the types whose JSON is not what their Go type looks like.

@@ -29,6 +29,11 @@ func (s setting) env() string {
 	return "TOWLINE_" + strings.ToUpper(strings.ReplaceAll(s.flag, "-", "_"))
 }
 
+// emptyTurnsOff reports whether an empty variable is a value like any other: it turns a listener off.
+func (s setting) emptyTurnsOff() bool {
+	return s.key == "listen" || s.key == "listenReceivers" || s.key == "socket"
+}
+
 // settings in the order of the help text.
 var settings = []setting{
 	{key: "config", flag: "config", usage: "config `path`: a file or a folder of *.yaml files", fallback: always("/etc/towline/config.yaml"), valid: notEmpty},
@@ -41,6 +46,7 @@ var settings = []setting{
 	{key: "limits.files", flag: "limits-files", usage: "`number` of files and folders in an artifact", fallback: always(20_000), valid: validCount},
 	{key: "clusterName", flag: "cluster-name", usage: "`name` of this cluster in alerts", fallback: always(""), valid: validClusterName},
 	{key: "listen", flag: "listen", usage: "`host:port` of health, metrics, status and web page; empty turns them off", fallback: always("127.0.0.1:9797"), valid: validListen},
+	{key: "listenReceivers", flag: "listen-receivers", usage: "`host:port` where the receivers of sources are served; empty turns them off", fallback: always(""), valid: validListen},
 	{key: "socket", flag: "socket", usage: "unix socket `file` that commands reach the agent by; empty turns it off", fallback: defaultSocket, valid: validSocket},
 	{key: "logLevel", flag: "log-level", usage: "`level` of the log: debug, info, warn or error", fallback: always("info"), valid: validWord("debug", "info", "warn", "error")},
 	{key: "logFormat", flag: "log-format", usage: "`format` of the log: json or console", fallback: always("json"), valid: validWord("json", "console")},

@@ -45,6 +45,8 @@ type SourceSpec struct {
 	ProxySecretRef *LocalRef `json:"proxySecretRef,omitempty"`
 	// Insecure allows plain HTTP.
 	Insecure bool `json:"insecure,omitempty"`
+	// Receiver makes the source be polled at once when its registry, or whoever pushes, says that there is news. The agent listens for it where listenReceivers says.
+	Receiver *Receiver `json:"receiver,omitempty"`
 	// Suspend stops polling.
 	Suspend bool `json:"suspend,omitempty"`
 }
