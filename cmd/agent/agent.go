@@ -65,7 +65,7 @@ func newAgent(settings config.Agent, cfg *config.Config, log *zap.Logger) (*agen
 	limits := schedule.Limits{Kustomizations: settings.Concurrency.Kustomizations, HelmReleases: settings.Concurrency.HelmReleases, Grace: settings.ShutdownTimeout}
 	a.records = &memory{
 		Store: record.New(clients, cfg.Namespace), client: clients.Kubernetes, namespace: cfg.Namespace,
-		reached: func() { a.board.SetReady(status.GateCluster, true) }, log: log,
+		reached: func() { a.board.SetReady(status.GateCluster, true) }, cache: a.cache, log: log,
 	}
 	a.drift = newHolder(brings, seen{a}, log)
 	a.scheduler = schedule.New(runner{attempts, a.cache, a.drift}, a.records, outcomes{a.board, a.notifier}, limits, log)

@@ -28,6 +28,14 @@ type cacheKeeper struct {
 	mu      sync.Mutex
 	held    map[deploy.Name][]deploy.Revision
 	sources map[deploy.Name]deploy.Source
+	// recorded are the records of targets, which may go back to what was good before; nil while they are not read.
+	recorded map[deploy.Name]backlog
+}
+
+// backlog is what a target may go back to, or is held at: digests of its source's artifacts.
+type backlog struct {
+	source  deploy.Name
+	digests []string
 }
 
 func newCacheKeeper(store *artifact.Store, log *zap.Logger) *cacheKeeper {
@@ -76,13 +84,71 @@ func (k *cacheKeeper) revised(r deploy.Revision) {
 func (k *cacheKeeper) needed() (keep []deploy.Revision, complete bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.recorded == nil {
+		return nil, false
+	}
 	for _, kept := range k.held {
 		if len(kept) == 0 {
 			return nil, false
 		}
 		keep = append(keep, kept...)
 	}
+	for _, b := range k.recorded {
+		source, known := k.sources[b.source]
+		if !known {
+			continue
+		}
+		for _, digest := range b.digests {
+			if r, err := k.store.Place(source, digest); err == nil { // a record that somebody wrote may hold anything
+				keep = append(keep, r)
+			}
+		}
+	}
 	return keep, true
+}
+
+// note takes in what a target may go back to: what it is held at, what was good last and before that, and what it was at when all of its group were Ready.
+func (k *cacheKeeper) note(rec deploy.Record) {
+	b := backlog{source: rec.Target.Source}
+	if g := rec.LastGood; g != nil {
+		b.digests = append(b.digests, g.Digest)
+	}
+	if len(rec.Earlier) > 0 {
+		b.digests = append(b.digests, rec.Earlier[0].Digest)
+	}
+	if g := rec.Together; g != nil {
+		b.digests = append(b.digests, g.Digest)
+	}
+	if h := rec.Held; h != nil {
+		b.digests = append(b.digests, h.Digest)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.recorded == nil {
+		k.recorded = map[deploy.Name]backlog{}
+	}
+	k.recorded[rec.Target.Name] = b
+}
+
+// noteAll takes in the records that there are, maybe none.
+func (k *cacheKeeper) noteAll(records []deploy.Record) {
+	k.mu.Lock()
+	k.recorded = make(map[deploy.Name]backlog, len(records))
+	k.mu.Unlock()
+	for _, rec := range records {
+		k.note(rec)
+	}
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// drop forgets what a target might have gone back to.
+func (k *cacheKeeper) drop(n deploy.Name) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.recorded, n)
 }
 
 // forget removes what was noted of sources that are not in the config any more.

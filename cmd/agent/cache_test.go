@@ -51,8 +51,8 @@ func TestRestoreOfADeletedCache(t *testing.T) {
 
 	t.Run("brings the same artifact to the same place", func(t *testing.T) {
 		lose()
-		if err := k.restore(t.Context(), revision); err != nil {
-			t.Fatal(err)
+		if got, err := k.restore(t.Context(), revision); err != nil || got.Dir != revision.Dir || got.Ref != "v1" {
+			t.Fatal(got, err)
 		}
 		if b, err := os.ReadFile(filepath.Join(revision.Dir, "a.yaml")); err != nil || string(b) != "a: 1" {
 			t.Errorf("%q %v", b, err)
@@ -61,7 +61,7 @@ func TestRestoreOfADeletedCache(t *testing.T) {
 	t.Run("not where its signature does not count any more", func(t *testing.T) {
 		lose()
 		trust(other)
-		err := k.restore(t.Context(), revision)
+		_, err := k.restore(t.Context(), revision)
 		var f *deploy.Failure
 		if !errors.As(err, &f) || f.Reason != deploy.SourceUnverified {
 			t.Errorf("error %v", err)
@@ -74,7 +74,7 @@ func TestRestoreOfADeletedCache(t *testing.T) {
 	t.Run("not for a source that left the config", func(t *testing.T) {
 		lose()
 		k.set(nil)
-		if err := k.restore(t.Context(), revision); err == nil {
+		if _, err := k.restore(t.Context(), revision); err == nil {
 			t.Error("no error")
 		}
 	})

@@ -24,6 +24,8 @@ type memory struct {
 	namespace string
 	// reached is called once, when the API server has answered for the first time.
 	reached func()
+	// cache keeps what records name.
+	cache *cacheKeeper
 	log     *zap.Logger
 	tried   atomic.Bool
 }
@@ -43,6 +45,7 @@ func (m *memory) Load(ctx context.Context) ([]deploy.Record, error) {
 		m.log.Info("cluster reached")
 	}
 	m.reached()
+	m.cache.noteAll(records)
 	return records, err
 }
 
@@ -52,8 +55,18 @@ func partial(err error) bool {
 	return errors.As(err, &p) && p.Partial()
 }
 
+// Forget removes a record.
+func (m *memory) Forget(ctx context.Context, n deploy.Name) error {
+	err := m.Store.Forget(ctx, n)
+	if err == nil {
+		m.cache.drop(n)
+	}
+	return err
+}
+
 // Save stores a record.
 func (m *memory) Save(ctx context.Context, rec deploy.Record) error {
+	m.cache.note(rec) // before it is stored: what it names must not go meanwhile
 	err := m.Store.Save(ctx, rec)
 	if !apierrors.IsNotFound(err) {
 		return err

@@ -100,7 +100,7 @@ func (c controls) Reload(ctx context.Context) error {
 var errUnknown = fmt.Errorf("%w: not in the config (towline status lists what is)", status.ErrUnknown)
 
 // Reconcile runs a target, or polls a source, now.
-func (c controls) Reconcile(_ context.Context, name deploy.Name, withSource bool) error {
+func (c controls) Reconcile(_ context.Context, name deploy.Name, how status.Haste) error {
 	if name.Kind == deploy.KindSource {
 		if s, known := c.agent.cache.source(name); known && s.Spec.Suspend {
 			return status.ErrSuspended
@@ -114,32 +114,32 @@ func (c controls) Reconcile(_ context.Context, name deploy.Name, withSource bool
 	if ok && x.Target.Suspended {
 		return status.ErrSuspended
 	}
-	if ok && withSource {
+	if ok && how.WithSource {
 		source, known := c.agent.cache.source(x.Target.Source)
 		if known && source.Spec.Suspend {
 			return fmt.Errorf("its source %s: %w", source.Name, status.ErrSuspended)
 		}
 		if known {
-			c.agent.asked.after(source.Name, name)
+			c.agent.asked.after(source.Name, name, how.Force)
 			if c.agent.poller.Poke(source.Name) {
 				return nil
 			}
 		}
 	}
-	if !c.agent.scheduler.Reconcile(name) {
+	if !c.agent.scheduler.Reconcile(name, how.Force) {
 		return fmt.Errorf("%s: %w", name, errUnknown)
 	}
 	return nil
 }
 
-// Rollback brings a release back to an earlier revision.
-func (c controls) Rollback(ctx context.Context, name deploy.Name, revision int) (int, error) {
+// Rollback brings a target back to an earlier revision.
+func (c controls) Rollback(ctx context.Context, name deploy.Name, revision string) (string, error) {
 	if err := canRollBack(name); err != nil {
-		return 0, err
+		return "", err
 	}
 	to, err := c.agent.scheduler.Rollback(ctx, name, revision)
 	if errors.Is(err, schedule.ErrUnknown) {
-		return 0, errUnknown
+		return "", errUnknown
 	}
 	return to, err
 }
@@ -148,19 +148,22 @@ func (c controls) Rollback(ctx context.Context, name deploy.Name, revision int) 
 type asked struct {
 	scheduler *schedule.Scheduler
 
-	mu      sync.Mutex // guards targets
-	targets map[deploy.Name][]deploy.Name
+	mu      sync.Mutex                           // guards targets
+	targets map[deploy.Name]map[deploy.Name]bool // by source; true: what is held back is to be tried again, too
 }
 
 func newAsked(s *schedule.Scheduler) *asked {
-	return &asked{scheduler: s, targets: map[deploy.Name][]deploy.Name{}}
+	return &asked{scheduler: s, targets: map[deploy.Name]map[deploy.Name]bool{}}
 }
 
 // after lets a target run when its source has been polled.
-func (a *asked) after(source, target deploy.Name) {
+func (a *asked) after(source, target deploy.Name, again bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.targets[source] = append(a.targets[source], target)
+	if a.targets[source] == nil {
+		a.targets[source] = map[deploy.Name]bool{}
+	}
+	a.targets[source][target] = a.targets[source][target] || again
 }
 
 // polled runs what waited for a poll, however that went. What it found was told to the scheduler before.
@@ -169,7 +172,7 @@ func (a *asked) polled(source deploy.Name) {
 	targets := a.targets[source]
 	delete(a.targets, source)
 	a.mu.Unlock()
-	for _, t := range targets {
-		a.scheduler.Reconcile(t) // false: it left the config meanwhile
+	for t, again := range targets {
+		a.scheduler.Reconcile(t, again) // false: it left the config meanwhile
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/internal/deploy"
-	"github.com/towline/towline/internal/reconcile"
 	"github.com/towline/towline/internal/status"
 )
 
@@ -21,21 +20,24 @@ func newRollback() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "rollback TARGET [REVISION]",
 		GroupID: groupLook,
-		Short:   "Bring a release back to an earlier revision, and hold it there",
-		Long: "Let the running agent bring a release back to an earlier revision: to REVISION, else to the last good one before the newest (towline history TARGET lists\n" +
-			"them). The release is then held there, Degraded with the reason RolledBack, until there is news for it (another chart, other values) or somebody asks\n" +
-			"for it with towline reconcile. A running attempt gives way where it only waits. The command ends when the rollback is done; interrupted, it leaves that\n" +
-			"to the agent. TARGET is helmrelease/NAME, or helmrelease/NAMESPACE/NAME where the entry has a namespace of its own.",
+		Short:   "Bring a target back to an earlier revision, and hold it there",
+		Long: "Let the running agent bring a target back to an earlier revision: to REVISION, else to the last good one before the newest (towline history TARGET lists\n" +
+			"them). REVISION is Helm's number for a release, and a tag, a digest or the beginning of a digest for manifests. The target is then held there, Degraded with\n" +
+			"the reason RolledBack, until there is news for it (another artifact; of a release also other values) or somebody says towline reconcile --force. A running\n" +
+			"attempt gives way where it only waits. The command ends when the rollback is done; interrupted, it leaves that to the agent. TARGET is kustomization/NAME\n" +
+			"or helmrelease/NAME; kind/NAMESPACE/NAME where the entry has a namespace of its own.",
 		Args:              targetAndRevision,
 		ValidArgsFunction: completeTargets,
 		RunE: func(c *cobra.Command, args []string) error {
-			revision, err := revisionIn(args)
+			n, err := deploy.ParseName(args[0], "", "")
 			if err != nil {
+				return usageError{err}
+			}
+			if err := canRollBack(n); err != nil {
 				return err
 			}
-			if n, err := deploy.ParseName(args[0], "", ""); err != nil {
-				return usageError{err}
-			} else if err := canRollBack(n); err != nil {
+			revision, err := revisionIn(n, args)
+			if err != nil {
 				return err
 			}
 			client, name, err := at.named(c.Context(), args[0])
@@ -50,7 +52,7 @@ func newRollback() *cobra.Command {
 				return err
 			}
 			return output.write(c.OutOrStdout(), status.RolledBack{Name: name, Revision: to}, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "%s is as it was at revision %d, and is held there until there is news for it or towline reconcile %s\n", args[0], to, args[0])
+				_, err := fmt.Fprintf(w, "%s is as it was at revision %s, and is held there until there is news for it or towline reconcile --force %s\n", args[0], to, args[0])
 				return err
 			})
 		},
@@ -68,25 +70,21 @@ func targetAndRevision(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// revisionIn is the second argument; 0 where there is none.
-func revisionIn(args []string) (int, error) {
+// revisionIn is the second argument; empty where there is none.
+func revisionIn(of deploy.Name, args []string) (string, error) {
 	if len(args) < 2 {
-		return 0, nil
+		return "", nil
 	}
-	n, err := strconv.Atoi(args[1])
-	if err != nil || n < 1 {
-		return 0, usageError{fmt.Errorf("%q is not a revision: want a number of those that towline history %s lists", args[1], args[0])}
+	if n, err := strconv.Atoi(args[1]); of.Kind == deploy.KindHelmRelease && (err != nil || n < 1) {
+		return "", usageError{fmt.Errorf("%q is not a revision: want a number of those that towline history %s lists", args[1], args[0])}
 	}
-	return n, nil
+	return args[1], nil
 }
 
 // canRollBack says why there is nothing to roll back for a name of that kind.
 func canRollBack(n deploy.Name) error {
-	switch n.Kind {
-	case deploy.KindHelmRelease:
-		return nil
-	case deploy.KindKustomization:
-		return reconcile.ErrNoRollback
+	if n.Kind == deploy.KindSource {
+		return usageError{errors.New("a source has no revisions of its own to go back to: name a target")}
 	}
-	return usageError{errors.New("a source has no revisions of its own to go back to: name a helmrelease")}
+	return nil
 }

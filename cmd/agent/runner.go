@@ -23,8 +23,9 @@ type runner struct {
 // Reconcile makes one attempt.
 func (r runner) Reconcile(ctx context.Context, w deploy.Work, progress deploy.Progress) deploy.Outcome {
 	started := time.Now()
-	err := r.cache.restore(ctx, w.Revision)
+	revision, err := r.cache.restore(ctx, w.Revision)
 	if err == nil {
+		w.Revision = revision
 		r.drift.Begin(w.Target.Name)
 		out := r.Runner.Reconcile(ctx, w, progress)
 		r.drift.end(w.Target, out.Phase == deploy.PhaseReady)
@@ -52,19 +53,24 @@ func (r runner) Rollback(ctx context.Context, t deploy.Target, revision int, pro
 	return r.Runner.Rollback(ctx, t, revision, progress)
 }
 
-// restore fetches a revision that is gone from the cache. It lands in the same place, which its digest names.
-func (k *cacheKeeper) restore(ctx context.Context, r deploy.Revision) error {
-	if _, err := os.Stat(r.Dir); !errors.Is(err, fs.ErrNotExist) {
-		return nil // there, or unreadable in a way that the build tells better
+// restore fetches a revision that is gone from the cache, where it lands in the same place, which its digest names; or one that only its name is known of.
+func (k *cacheKeeper) restore(ctx context.Context, r deploy.Revision) (deploy.Revision, error) {
+	if _, err := os.Stat(r.Dir); r.Dir != "" && !errors.Is(err, fs.ErrNotExist) {
+		return r, nil // there, or unreadable in a way that the build tells better
 	}
 	source, known := k.source(r.Source)
 	if !known {
-		return fmt.Errorf("the artifact %s is gone from the cache, and its source %s from the config", r, r.Source)
+		return r, fmt.Errorf("the artifact %s is gone from the cache, and its source %s from the config", r, r.Source)
 	}
 	ctx, cancel := context.WithTimeout(ctx, source.Timeout)
 	defer cancel()
-	if _, err := k.store.Fetch(ctx, source, deploy.Pin{Digest: r.Digest}); err != nil {
-		return fmt.Errorf("the artifact is gone from the cache: %w", err)
+	got, err := k.store.Fetch(ctx, source, deploy.Pin{Digest: r.Digest}) // without the tag, which may mean another artifact by now
+	switch {
+	case err != nil && r.Dir == "":
+		return r, fmt.Errorf("go back to %s: %w", r, err)
+	case err != nil:
+		return r, fmt.Errorf("the artifact is gone from the cache: %w", err)
 	}
-	return nil
+	got.Ref = r.Ref
+	return got, nil
 }

@@ -136,22 +136,26 @@ func watchStatus(ctx context.Context, client *status.Client, w io.Writer, output
 
 func newReconcile() *cobra.Command {
 	var (
-		at         connection
-		withSource bool
+		at  connection
+		how status.Haste
 	)
 	c := &cobra.Command{
 		Use:     "reconcile NAME",
 		GroupID: groupLook,
 		Short:   "Run a target, or poll a source, now",
 		Long: "Run a target or poll a source now, without waiting for its interval or for the end of a backoff. NAME is kustomization/NAME, helmrelease/NAME or\n" +
-			"source/NAME; kind/NAMESPACE/NAME where the entry has a namespace of its own.",
+			"source/NAME; kind/NAMESPACE/NAME where the entry has a namespace of its own. With --force what is held back until there is news is tried again: a revision\n" +
+			"that is quarantined since it failed, or a release whose retries are used up or that was rolled back by hand.",
 		Args: exactlyOne("name"),
 		RunE: func(c *cobra.Command, args []string) error {
 			client, name, err := at.named(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			if err := client.Reconcile(c.Context(), name, withSource); err != nil {
+			if name.Kind == deploy.KindSource && how != (status.Haste{}) {
+				return usageError{errors.New("--with-source and --force are for targets: a source is only polled")}
+			}
+			if err := client.Reconcile(c.Context(), name, how); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is under way (towline explain %s shows how it goes)\n", args[0], args[0])
@@ -159,7 +163,8 @@ func newReconcile() *cobra.Command {
 		},
 	}
 	at.add(c.Flags())
-	c.Flags().BoolVar(&withSource, "with-source", false, "poll the target's source first")
+	c.Flags().BoolVar(&how.WithSource, "with-source", false, "poll the target's source first")
+	c.Flags().BoolVar(&how.Force, "force", false, "also try again what is held back since it failed or was rolled back")
 	return c
 }
 

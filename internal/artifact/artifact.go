@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
 
 	"github.com/towline/towline/internal/artifact/layout"
@@ -132,6 +133,18 @@ func (s *Store) Prune(keep []deploy.Revision) (int, error) {
 		dirs[i] = r.Dir
 	}
 	return cache.Prune(dirs)
+}
+
+// Place is a revision of a source as Prune knows it, whether it is in the cache or not: its digest and folder alone.
+func (s *Store) Place(src deploy.Source, digest string) (deploy.Revision, error) {
+	if _, err := v1.NewHash(digest); err != nil { // it becomes a part of a path
+		return deploy.Revision{}, err
+	}
+	cache, err := s.open()
+	if err != nil {
+		return deploy.Revision{}, err
+	}
+	return deploy.Revision{Source: src.Name, Digest: digest, Dir: cache.Dir(store.EntryName(digest, newSelector(src.Spec).hash()))}, nil
 }
 
 // Usage is what the cached artifacts take on disk, in bytes, and how many there are.

@@ -267,7 +267,9 @@ type Outcome struct {
 	// Reason is one word for Err: BuildFailed, ApplyFailed, HealthCheckFailed, PruneBlocked, Canceled, ... Empty when Err is nil.
 	Reason string
 	// RetryAfter is Failure's.
-	RetryAfter        time.Duration
+	RetryAfter time.Duration
+	// FellBack is Failure's.
+	FellBack          bool
 	Started, Finished time.Time
 }
 
@@ -286,7 +288,7 @@ const (
 	ReasonTestFailed        = "TestFailed"
 	// ReasonRetriesExceeded: a release failed as often as its remediation allows; nothing more is tried before there is news, or somebody asks.
 	ReasonRetriesExceeded = "RetriesExceeded"
-	// ReasonRolledBack: somebody rolled the release back by hand; it is held there until there is news, or somebody asks.
+	// ReasonRolledBack: the target is held at an earlier revision than is wanted, since that one failed or somebody said so, until there is news or somebody asks.
 	ReasonRolledBack = "RolledBack"
 	// ReasonDriftDetected: objects of a release differ from its manifest, and driftDetection.mode says to warn only, or they could not be repaired.
 	ReasonDriftDetected = "DriftDetected"
@@ -300,7 +302,9 @@ type Failure struct {
 	Degraded bool
 	// RetryAfter is when another attempt makes sense; 0 leaves it to the backoff.
 	RetryAfter time.Duration
-	Err        error
+	// FellBack: the engine itself went back to what was good before, and does not try again what failed before there is news.
+	FellBack bool
+	Err      error
 }
 
 func (f *Failure) Error() string { return f.Err.Error() }

@@ -22,7 +22,7 @@ type Work struct {
 	Full bool
 	// Drifted names the objects that somebody changed, in a Full attempt that is for them alone: all others are known to be as wanted. Empty: every object is looked at.
 	Drifted []ObjectID
-	// Asked: somebody asked for this attempt. What is held back until there is news (a release whose retries are used up, or that was rolled back by hand) is tried again.
+	// Asked: somebody wants what is held back until there is news (a release whose retries are used up, or that was rolled back by hand) to be tried again.
 	Asked bool
 }
 
@@ -34,6 +34,12 @@ type Record struct {
 	Intent string `json:"intent,omitempty"`
 	// LastGood is the last attempt that ended Ready.
 	LastGood *Good `json:"lastGood,omitempty"`
+	// Earlier are the revisions that were good before, each once, newest first.
+	Earlier []Good `json:"earlier,omitempty"`
+	// Together is what the target was at when all targets of its rollback group were Ready the last time.
+	Together *Good `json:"together,omitempty"`
+	// Held says that it is kept at an earlier revision than its source says.
+	Held *Held `json:"held,omitempty"`
 	// History holds the last outcomes that differed from the one before, newest first.
 	History []Past `json:"history,omitempty"`
 }
@@ -45,6 +51,43 @@ type Good struct {
 	// Hash of the target's spec.
 	Hash string    `json:"hash"`
 	At   time.Time `json:"at"`
+}
+
+// Why a target is held.
+const (
+	HeldByFailure = "failure" // a newer revision did not become healthy
+	HeldByGroup   = "group"   // one of another target of its group did not
+	HeldByHand    = "hand"
+)
+
+// Held is a target that is kept at an earlier revision than its source says: until that says another one, the entry changes, or somebody asks for it. Immutable.
+type Held struct {
+	// Digest and Revision that it is kept at.
+	Digest   string `json:"digest"`
+	Revision string `json:"revision"`
+	// Instead is the digest of what its source says, InsteadRevision the same with the tag, and Hash that of the entry.
+	Instead         string `json:"instead"`
+	InsteadRevision string `json:"insteadRevision"`
+	Hash            string `json:"hash"`
+	// Why is one of the HeldBy… words; Member the target of the group whose revision failed, Reason and Message how it did.
+	Why     string    `json:"why"`
+	Member  *Name     `json:"member,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+	Message string    `json:"message,omitempty"`
+	At      time.Time `json:"at"`
+}
+
+// String says it in a sentence.
+func (h Held) String() string {
+	until := "until its source means another artifact, its entry changes, or somebody says towline reconcile --force"
+	switch h.Why {
+	case HeldByFailure:
+		return fmt.Sprintf("%s is quarantined %s: it failed (%s: %s); the target is back at %s, the last good one", h.InsteadRevision, until, h.Reason, h.Message, h.Revision)
+	case HeldByGroup:
+		return fmt.Sprintf("it went back to %s with %s of its group, and stays there in place of %s until that goes on, its own source means another artifact, its entry changes, or somebody says "+
+			"towline reconcile --force", h.Revision, h.Member, h.InsteadRevision)
+	}
+	return fmt.Sprintf("it was rolled back by hand to %s, and stays there in place of %s %s", h.Revision, h.InsteadRevision, until)
 }
 
 // Past is an outcome as it is remembered.
@@ -107,6 +150,8 @@ type TargetState struct {
 	Finished time.Time `json:"finished,omitzero"`
 	Next     time.Time `json:"next,omitzero"`
 	History  []Past    `json:"history,omitempty"`
+	// Held says that it is kept at an earlier revision than its source says, and why.
+	Held *Held `json:"held,omitempty"`
 	// Contested are objects that others change again and again, sorted.
 	Contested []Contest `json:"contested,omitempty"`
 }

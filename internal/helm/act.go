@@ -162,6 +162,7 @@ func (e *Engine) undo(ctx context.Context, n note, progress deploy.Progress, cau
 	if to == 0 {
 		e.remember(t.Name, undone{fingerprint: n.want, try: try{d.try, specOf(t)}, err: f.Err})
 	}
+	f.FellBack = to > 0 && d.policy.exhausted(d.try)
 	f.Err = fmt.Errorf("%w; %s", f.Err, words)
 	return withLeft(f, d)
 }

@@ -109,7 +109,7 @@ func decide(o observation, want wanted, now time.Time) (decision, error) {
 		case last.held:
 			return decision{}, &heldError{last.version}
 		case want.upgrade.exhausted(failures):
-			return decision{}, &exhaustedError{failures: failures, undone: true}
+			return decision{}, &exhaustedError{failures: failures, undone: true, back: true}
 		}
 		d.why = fmt.Sprintf("it is tried again after it failed (%d)", failures)
 		return d, nil

@@ -89,7 +89,7 @@ func heldUp(t deploy.Target, at place, err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &exhausted):
-		return &deploy.Failure{Reason: deploy.ReasonRetriesExceeded, RetryAfter: t.Interval, Err: fmt.Errorf("release %s: %w", at, err)}
+		return &deploy.Failure{Reason: deploy.ReasonRetriesExceeded, RetryAfter: t.Interval, FellBack: exhausted.back, Err: fmt.Errorf("release %s: %w", at, err)}
 	case errors.As(err, &held):
 		return &deploy.Failure{Reason: deploy.ReasonRolledBack, Degraded: true, RetryAfter: t.Interval, Err: fmt.Errorf("release %s: %w", at, err)}
 	}

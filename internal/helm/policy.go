@@ -74,6 +74,9 @@ func upgradePolicy(t deploy.Target) policy {
 	} else if o.Strategy != nil && o.Strategy.Name == deploy.StrategyRemediate {
 		p.undo = undoRollback
 	}
+	if t.FallsBack() {
+		p.undo, p.last = undoRollback, true
+	}
 	return p.with(o.Strategy)
 }
 
@@ -124,8 +127,8 @@ func specOf(t deploy.Target) string { return short([]byte(t.Hash))[:8] }
 // exhaustedError is a release of which all tries have failed.
 type exhaustedError struct {
 	failures int
-	// undone says whether what the last try left was undone.
-	undone bool
+	// undone says whether what the last try left was undone, and back whether that was by going back to a good revision.
+	undone, back bool
 	last   error // nil: not known any more
 }
 
@@ -137,7 +140,7 @@ func (e *exhaustedError) Error() string {
 	if e.undone {
 		text += " and was undone"
 	}
-	text += ", and no retries are left: another chart, other values or another spec start anew, and so does towline reconcile"
+	text += ", and no retries are left: another chart, other values or another spec start anew, and so does towline reconcile --force"
 	if e.last != nil {
 		text += fmt.Sprintf("; the last error was: %v", e.last)
 	}
@@ -148,5 +151,5 @@ func (e *exhaustedError) Error() string {
 type heldError struct{ revision int }
 
 func (e *heldError) Error() string {
-	return fmt.Sprintf("it was rolled back by hand, to what is now revision %d, and stays there until the chart, the values or the postRenderers change, or somebody calls towline reconcile", e.revision)
+	return fmt.Sprintf("it was rolled back by hand, to what is now revision %d, and stays there until the chart, the values or the postRenderers change, or somebody calls towline reconcile --force", e.revision)
 }

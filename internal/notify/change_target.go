@@ -16,6 +16,8 @@ type targetMemory struct {
 	deleting  bool
 	// told is the reason of the failure that was told last and is not over, at the revision.
 	told, at string
+	// held is the digest of what it was told of that the target went back from it.
+	held string
 	// contested are the objects of which it was told that others insist on them.
 	contested map[deploy.ObjectID]bool
 }
@@ -41,6 +43,18 @@ func targetChanges(m targetMemory, t deploy.TargetState) (targetMemory, []deploy
 	m.seen, m.suspended, m.deleting = true, t.Suspended, t.Phase == deploy.PhaseDeleting
 	if t.LastGood != nil {
 		m.good = *t.LastGood
+	}
+	if m.held = ""; t.Held != nil {
+		m.held = t.Held.Instead
+	}
+	if t.Held != nil && before.held != m.held {
+		severity := deploy.SeverityError
+		if t.Held.Why == deploy.HeldByHand {
+			severity = deploy.SeverityInfo
+		}
+		tell(severity, deploy.ReasonRolledBack, t.Held.String())
+		events[len(events)-1].At = t.Held.At
+		m.told, m.at = deploy.ReasonRolledBack, t.Held.Revision // that it got there says nothing more
 	}
 	switch t.Phase {
 	case deploy.PhaseReady:

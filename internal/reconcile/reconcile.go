@@ -167,7 +167,7 @@ func (r *Reconciler) finish(parent context.Context, out deploy.Outcome, at stage
 	out.Phase, out.Reason = classify(out.Err, parent.Err(), at, t.Name.Kind)
 	var f *deploy.Failure
 	if errors.As(out.Err, &f) {
-		out.RetryAfter = f.RetryAfter
+		out.RetryAfter, out.FellBack = f.RetryAfter, f.FellBack
 	}
 	if out.Reason == deploy.ReasonTimeout && (t.HelmRelease == nil || f == nil) { // of a release's operations each has its own time, and says so
 		out.Err = fmt.Errorf("gave up after %s: %w", limit(t), out.Err)

@@ -17,14 +17,11 @@ type Roller interface {
 	Rollback(ctx context.Context, t deploy.Target, revision int, progress deploy.Progress) (to int, err error)
 }
 
-// ErrNoRollback says that targets of a kind cannot be rolled back, and what to do instead.
-var ErrNoRollback = errors.New("rolling back manifests is not there yet: publish the earlier artifact again under the tag that is followed, or pin the source to its digest with ref.digest")
-
 // Rollback brings a target back to an earlier revision; it never panics.
 func (r *Reconciler) Rollback(ctx context.Context, t deploy.Target, revision int, progress deploy.Progress) (to int, err error) {
 	roller, ok := r.engines[t.Name.Kind].(Roller)
 	if !ok {
-		return 0, ErrNoRollback
+		return 0, fmt.Errorf("%s has no revisions of its own to go back to", t.Name)
 	}
 	started := time.Now()
 	bounded, cancel := context.WithTimeout(ctx, limit(t))

@@ -75,12 +75,14 @@ type fakeRunner struct {
 	hold    map[deploy.Name]bool
 	fail    map[deploy.Name]error
 	changes map[deploy.Name]int
+	// sick are the digests with which targets do not become healthy; releases go back by themselves then.
+	sick    map[deploy.Name]string
 	running map[deploy.Name]*attempt
 	most    int
 }
 
 func newRunner() *fakeRunner {
-	return &fakeRunner{hold: map[deploy.Name]bool{}, fail: map[deploy.Name]error{}, changes: map[deploy.Name]int{}, running: map[deploy.Name]*attempt{}}
+	return &fakeRunner{hold: map[deploy.Name]bool{}, fail: map[deploy.Name]error{}, changes: map[deploy.Name]int{}, sick: map[deploy.Name]string{}, running: map[deploy.Name]*attempt{}}
 }
 
 func (r *fakeRunner) begin(a *attempt, n deploy.Name, line string) (hold bool, changes int, err error) {
@@ -122,9 +124,14 @@ func (r *fakeRunner) Reconcile(ctx context.Context, w deploy.Work, progress depl
 		Target: n, Digest: w.Revision.Digest, Revision: w.Revision.String(), Hash: w.Target.Hash, Phase: deploy.PhaseReady,
 		Changes: make([]deploy.Change, changes), Started: started, Finished: time.Now(), Err: err,
 	}
+	r.mu.Lock()
+	sick := r.sick[n] == strings.TrimPrefix(out.Digest, "sha256:")
+	r.mu.Unlock()
 	switch {
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		out.Phase, out.Reason = deploy.PhaseFailed, deploy.ReasonCanceled
+	case sick:
+		out.Phase, out.Reason, out.Err, out.FellBack = deploy.PhaseFailed, deploy.ReasonHealthCheckFailed, errSick, w.Target.HelmRelease != nil
 	case err != nil:
 		out.Phase, out.Reason = deploy.PhaseFailed, deploy.ReasonApplyFailed
 	}

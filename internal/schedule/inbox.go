@@ -46,6 +46,7 @@ type force uint8
 
 const (
 	forceAsked   force = 1 << iota // somebody wants it
+	forceAgain                     // somebody wants what is held back to be tried again
 	forceChanged                   // something that it is made of is another than before
 	forceDrifted                   // somebody changed what it put into the cluster
 )

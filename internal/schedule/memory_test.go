@@ -36,7 +36,7 @@ func TestRecords(t *testing.T) {
 				t.Errorf("%d writes for the first attempt, want the intent and the outcome", got)
 			}
 			r.pass(10 * time.Hour)
-			r.Reconcile(ks("a"))
+			r.Reconcile(ks("a"), false)
 			r.settle()
 			if got := r.memory.taken(); got != 0 {
 				t.Errorf("%d writes for checks that found nothing", got)

@@ -31,6 +31,9 @@ func (l *loop) read(m mail) {
 	for n, f := range m.forced {
 		if t, ok := l.state.targets[n]; ok && !t.gone {
 			t.forced |= f
+			if f&forceAgain != 0 {
+				l.lift(t, "somebody asked for it")
+			}
 			if f&^forceDrifted != 0 {
 				t.reset()
 			}
@@ -72,6 +75,12 @@ func (l *loop) revised(n deploy.Name, r deploy.Revision) {
 			if before.Digest != r.Digest {
 				t.reset()
 			}
+			if t.held != nil && t.held.Instead != r.Digest {
+				l.lift(t, "its source means another artifact")
+			}
+			if before.Digest == "" {
+				l.join(t)
+			}
 			l.touch(t.spec.Name)
 		}
 	}
@@ -82,6 +91,7 @@ func (l *loop) configure(targets []deploy.Target) {
 	s := l.state
 	s.configured = true
 	here := make(map[deploy.Name]bool, len(targets))
+	var recalled []*target
 	for _, spec := range targets {
 		here[spec.Name] = true
 		t, ok := s.targets[spec.Name]
@@ -91,6 +101,7 @@ func (l *loop) configure(targets []deploy.Target) {
 			t.take(spec)
 			s.targets[spec.Name] = t
 			l.recall(t)
+			recalled = append(recalled, t)
 		case t.gone:
 			t.gone, t.attempted, t.full = false, nil, true
 			t.reset()
@@ -101,6 +112,9 @@ func (l *loop) configure(targets []deploy.Target) {
 			}
 		}
 		t.take(spec)
+		if t.held != nil && t.held.Hash != spec.Hash {
+			l.lift(t, "its entry changed")
+		}
 		t.follow()
 	}
 	for n, t := range s.targets {
@@ -110,6 +124,12 @@ func (l *loop) configure(targets []deploy.Target) {
 	}
 	l.adopt()
 	s.arrange()
+	if s.loaded {
+		l.liftGroups()
+		for _, t := range recalled {
+			l.join(t)
+		}
+	}
 	if s.cycle != nil {
 		l.log.Error("targets wait for each other and will not run", zap.Error(s.cycle))
 	}
@@ -123,7 +143,7 @@ func (l *loop) leave(t *target) {
 		return
 	}
 	t.refuse(errLeft)
-	t.gone, t.forced = true, 0
+	t.gone, t.forced, t.held = true, 0, nil
 	t.reset()
 }
 
@@ -143,6 +163,10 @@ func (l *loop) recall(t *target) {
 	delete(l.records, t.spec.Name)
 	t.note(rec)
 	t.stored, t.full = t.hash, true
+	t.held, t.together = rec.Held, rec.Together
+	if t.held != nil && t.held.Hash != t.spec.Hash {
+		t.held = nil
+	}
 	if len(rec.History) == 0 {
 		return
 	}
@@ -199,6 +223,10 @@ func (l *loop) remembered(r loaded) {
 	}
 	if s.configured {
 		l.adopt()
+		l.liftGroups()
+		for _, t := range s.targets {
+			l.join(t)
+		}
 	}
 	s.arrange()
 }

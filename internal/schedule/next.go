@@ -115,8 +115,8 @@ func (s *state) attemptDue(now time.Time, t *target) (full, ok bool) {
 	default:
 		full, ok = true, !t.checkAt.IsZero() && !now.Before(t.checkAt)
 	}
-	// Last, since it costs most and hardly any target gets here.
-	return full, ok && len(s.blockers(t)) == 0
+	// Last, since it costs most and hardly any target gets here. Who says where to go back to need not wait for others.
+	return full, ok && (t.awaited != nil || len(s.blockers(t)) == 0)
 }
 
 // look is when an idle target that has nothing to do may have.

@@ -29,7 +29,7 @@ type facts struct {
 // facts reads them off. It is cheap: no marshalling, no allocation where the last attempt ended well.
 func (t *target) facts() facts {
 	f := facts{hash: t.spec.Hash, phase: t.last.Phase, reason: t.last.Reason, revision: t.last.Revision, finished: t.last.Finished, record: t.hash}
-	if t.ready != nil {
+	if t.ready != nil && t.held == nil {
 		f.ready = *t.ready
 	}
 	if t.attempted != nil {

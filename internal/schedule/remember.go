@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/towline/towline/internal/deploy"
@@ -8,6 +9,9 @@ import (
 
 // maxHistory is how many outcomes a record keeps: enough to see a rollout and its repairs, small enough for a ConfigMap of a thousand targets' worth.
 const maxHistory = 10
+
+// maxEarlier is how many good revisions are remembered beside the last: with it as many as Helm keeps of a release.
+const maxEarlier = 4
 
 // maxMessage cuts what is remembered of an error, in bytes: the board has the whole.
 const maxMessage = 1024
@@ -54,15 +58,16 @@ func intend(rec deploy.Record, w deploy.Work) deploy.Record {
 	return rec
 }
 
-// remember is the record after an attempt. It differs from the one before only where the outcome does.
-func remember(rec deploy.Record, out deploy.Outcome) deploy.Record {
+// remember is the record after an attempt for a target that was held or, with nil, was not. It differs from the one before only where the outcome does.
+func remember(rec deploy.Record, out deploy.Outcome, held *deploy.Held) deploy.Record {
 	if out.Phase == deploy.PhaseReady {
 		rec.Intent = ""
 		if g := rec.LastGood; g == nil || g.Digest != out.Digest || g.Hash != out.Hash {
+			rec.Earlier = earlier(rec, out.Digest)
 			rec.LastGood = &deploy.Good{Digest: out.Digest, Revision: out.Revision, Hash: out.Hash, At: out.Finished.UTC()}
 		}
 	}
-	past := pastOf(out)
+	past := pastOf(shown(out, held))
 	if len(rec.History) > 0 && same(rec.History[0], past) {
 		return rec
 	}
@@ -73,18 +78,39 @@ func remember(rec deploy.Record, out deploy.Outcome) deploy.Record {
 	return rec
 }
 
+// earlier are the good revisions of a record beside the one that is good now.
+func earlier(rec deploy.Record, now string) []deploy.Good {
+	var out []deploy.Good
+	if rec.LastGood != nil {
+		out = append(out, *rec.LastGood)
+	}
+	out = slices.DeleteFunc(append(out, rec.Earlier...), func(g deploy.Good) bool { return g.Digest == now })
+	seen := map[string]bool{}
+	out = slices.DeleteFunc(out, func(g deploy.Good) bool {
+		again := seen[g.Digest]
+		seen[g.Digest] = true
+		return again
+	})
+	return out[:min(len(out), maxEarlier)]
+}
+
 func pastOf(out deploy.Outcome) deploy.Past {
 	p := deploy.Past{
 		Revision: out.Revision, Phase: out.Phase, Reason: out.Reason, Changes: len(out.Changes),
 		At: out.Finished.UTC(), Took: out.Finished.Sub(out.Started).Seconds(),
 	}
 	if out.Err != nil {
-		p.Message = out.Err.Error()
-		if len(p.Message) > maxMessage {
-			p.Message = strings.ToValidUTF8(p.Message[:maxMessage], "") + " …"
-		}
+		p.Message = cut(out.Err.Error())
 	}
 	return p
+}
+
+// cut shortens what is remembered of an error.
+func cut(message string) string {
+	if len(message) > maxMessage {
+		return strings.ToValidUTF8(message[:maxMessage], "") + " …"
+	}
+	return message
 }
 
 // same reports whether an outcome says nothing new. A repair is news; the words of a failure are not, since they may hold times and counts that differ at each retry.

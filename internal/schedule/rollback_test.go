@@ -12,12 +12,12 @@ import (
 
 // asking is a call of Rollback that is still going on.
 type asking struct {
-	to   int
+	to   string
 	err  error
 	done chan struct{}
 }
 
-func (r *rig) rollback(ctx context.Context, n deploy.Name, revision int) *asking {
+func (r *rig) rollback(ctx context.Context, n deploy.Name, revision string) *asking {
 	a := &asking{done: make(chan struct{})}
 	go func() {
 		defer close(a.done)
@@ -28,7 +28,7 @@ func (r *rig) rollback(ctx context.Context, n deploy.Name, revision int) *asking
 }
 
 // ended checks how the call ended.
-func (a *asking) ended(t *testing.T, to int, err error) {
+func (a *asking) ended(t *testing.T, to string, err error) {
 	t.Helper()
 	synctest.Wait()
 	select {
@@ -37,7 +37,7 @@ func (a *asking) ended(t *testing.T, to int, err error) {
 		t.Fatal("the call is still waiting")
 	}
 	if a.to != to || !errors.Is(a.err, err) {
-		t.Errorf("it returned %d, %v; want %d, %v", a.to, a.err, to, err)
+		t.Errorf("it returned %q, %v; want %q, %v", a.to, a.err, to, err)
 	}
 }
 
@@ -46,7 +46,7 @@ func (a *asking) waits(t *testing.T) {
 	synctest.Wait()
 	select {
 	case <-a.done:
-		t.Fatalf("the call returned %d, %v", a.to, a.err)
+		t.Fatalf("the call returned %q, %v", a.to, a.err)
 	default:
 	}
 }
@@ -62,14 +62,14 @@ func TestRollback(t *testing.T) {
 		bubble(t, Limits{}, nil, func(r *rig) {
 			settled(r)
 			r.hold(hr("a"), true)
-			a := r.rollback(r.t.Context(), hr("a"), 3)
+			a := r.rollback(r.t.Context(), hr("a"), "3")
 			r.want("rollback helmrelease/a to 3")
 			r.says(hr("a"), deploy.PhaseApplying)
 			a.waits(t)
 			held := r.held(hr("a"))
 			r.hold(hr("a"), false)
 			held.end(nil)
-			a.ended(t, 3, nil)
+			a.ended(t, "3", nil)
 			r.want("helmrelease/a@1 full")
 		})
 	})
@@ -77,10 +77,10 @@ func TestRollback(t *testing.T) {
 		bubble(t, Limits{}, nil, func(r *rig) {
 			settled(r)
 			r.hold(hr("a"), true)
-			a := r.rollback(r.t.Context(), hr("a"), 0)
+			a := r.rollback(r.t.Context(), hr("a"), "")
 			r.want("rollback helmrelease/a to 0")
 			r.held(hr("a")).end(errBad)
-			a.ended(t, 0, errBad)
+			a.ended(t, "", errBad)
 			r.want("helmrelease/a@1 full")
 			if r.held(hr("a")).work.Asked {
 				t.Error("the attempt would undo what was rolled back by hand")
@@ -96,7 +96,7 @@ func TestRollback(t *testing.T) {
 				attempt := r.held(hr("a"))
 				attempt.progress(phase, "")
 				synctest.Wait()
-				a := r.rollback(r.t.Context(), hr("a"), 0)
+				a := r.rollback(r.t.Context(), hr("a"), "")
 				if waits {
 					r.want()
 					attempt.end(nil)
@@ -104,7 +104,7 @@ func TestRollback(t *testing.T) {
 				r.want("rollback helmrelease/a to 0")
 				r.hold(hr("a"), false)
 				r.held(hr("a")).end(nil)
-				a.ended(t, 1, nil)
+				a.ended(t, "1", nil)
 				r.want("helmrelease/a@1 full")
 			})
 		}
@@ -115,39 +115,39 @@ func TestRollback(t *testing.T) {
 			r.hold(hr("b"), true)
 			r.Set([]deploy.Target{release, entry(hr("b"), "s"), entry(hr("c"), "s")})
 			r.want("helmrelease/b@1")
-			a := r.rollback(r.t.Context(), hr("a"), 2)
+			a := r.rollback(r.t.Context(), hr("a"), "2")
 			r.want()
 			r.held(hr("b")).end(nil)
 			r.want("rollback helmrelease/a to 2", "helmrelease/c@1", "helmrelease/a@1 full")
-			a.ended(t, 2, nil)
+			a.ended(t, "2", nil)
 		})
 	})
 	t.Run("needs no revision of the source, and runs for what is suspended", func(t *testing.T) {
 		bubble(t, Limits{}, nil, func(r *rig) {
 			r.Set([]deploy.Target{entry(hr("a"), "s", suspended)})
-			a := r.rollback(r.t.Context(), hr("a"), 2)
+			a := r.rollback(r.t.Context(), hr("a"), "2")
 			r.want("rollback helmrelease/a to 2")
-			a.ended(t, 2, nil)
+			a.ended(t, "2", nil)
 		})
 	})
 	t.Run("is one at a time", func(t *testing.T) {
 		bubble(t, Limits{}, nil, func(r *rig) {
 			settled(r)
 			r.hold(hr("a"), true)
-			first := r.rollback(r.t.Context(), hr("a"), 2)
+			first := r.rollback(r.t.Context(), hr("a"), "2")
 			r.want("rollback helmrelease/a to 2")
-			r.rollback(r.t.Context(), hr("a"), 1).ended(t, 0, ErrBusy)
+			r.rollback(r.t.Context(), hr("a"), "1").ended(t, "", ErrBusy)
 			held := r.held(hr("a"))
 			r.hold(hr("a"), false)
 			held.end(nil)
-			first.ended(t, 2, nil)
+			first.ended(t, "2", nil)
 			r.want("helmrelease/a@1 full")
 		})
 	})
 	t.Run("of an unknown target is refused", func(t *testing.T) {
 		bubble(t, Limits{}, nil, func(r *rig) {
 			settled(r)
-			r.rollback(r.t.Context(), hr("b"), 1).ended(t, 0, ErrUnknown)
+			r.rollback(r.t.Context(), hr("b"), "1").ended(t, "", ErrUnknown)
 		})
 	})
 	t.Run("goes on when nobody waits for it any more", func(t *testing.T) {
@@ -155,10 +155,10 @@ func TestRollback(t *testing.T) {
 			settled(r)
 			r.hold(hr("a"), true)
 			ctx, cancel := context.WithCancel(r.t.Context())
-			a := r.rollback(ctx, hr("a"), 2)
+			a := r.rollback(ctx, hr("a"), "2")
 			r.want("rollback helmrelease/a to 2")
 			cancel()
-			a.ended(t, 0, context.Canceled)
+			a.ended(t, "", context.Canceled)
 			held := r.held(hr("a"))
 			r.hold(hr("a"), false)
 			held.end(nil)
@@ -171,10 +171,10 @@ func TestRollback(t *testing.T) {
 			settled(r)
 			attempt := r.held(hr("a"))
 			attempt.progress(deploy.PhaseApplying, "")
-			a := r.rollback(r.t.Context(), hr("a"), 2)
+			a := r.rollback(r.t.Context(), hr("a"), "2")
 			a.waits(t)
 			r.Set(nil)
-			a.ended(t, 0, errLeft)
+			a.ended(t, "", errLeft)
 			r.hold(hr("a"), false)
 			attempt.end(nil)
 			r.want("delete helmrelease/a release a")
@@ -186,11 +186,11 @@ func TestRollback(t *testing.T) {
 			settled(r)
 			attempt := r.held(hr("a"))
 			attempt.progress(deploy.PhaseApplying, "")
-			a := r.rollback(r.t.Context(), hr("a"), 2)
+			a := r.rollback(r.t.Context(), hr("a"), "2")
 			a.waits(t)
 			r.stop()
-			a.ended(t, 0, errStopping)
-			r.rollback(r.t.Context(), hr("a"), 2).ended(t, 0, errStopping)
+			a.ended(t, "", errStopping)
+			r.rollback(r.t.Context(), hr("a"), "2").ended(t, "", errStopping)
 			attempt.end(nil)
 		})
 	})
@@ -198,12 +198,12 @@ func TestRollback(t *testing.T) {
 		bubble(t, Limits{Grace: time.Minute}, nil, func(r *rig) {
 			settled(r)
 			r.hold(hr("a"), true)
-			a := r.rollback(r.t.Context(), hr("a"), 2)
+			a := r.rollback(r.t.Context(), hr("a"), "2")
 			r.want("rollback helmrelease/a to 2")
 			r.stop()
 			a.waits(t)
 			r.held(hr("a")).end(nil)
-			a.ended(t, 2, nil)
+			a.ended(t, "2", nil)
 		})
 	})
 }

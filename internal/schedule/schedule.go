@@ -19,7 +19,7 @@ type Runner interface {
 	Delete(context.Context, deploy.Target, deploy.Progress) deploy.Outcome
 	// Move deletes what an earlier entry of a target made, unless it is where today's entry wants it.
 	Move(ctx context.Context, was, today deploy.Target, progress deploy.Progress) deploy.Outcome
-	// Rollback brings a target back to an earlier revision of its own, 0 being the last good one before the newest, and says to which.
+	// Rollback brings a release back to an earlier revision of its own, 0 being the last good one before the newest, and says to which.
 	Rollback(ctx context.Context, t deploy.Target, revision int, progress deploy.Progress) (to int, err error)
 }
 
@@ -92,8 +92,14 @@ func (s *Scheduler) Unknown(source deploy.Name) { s.inbox.putUnknown(source) }
 // SourceState tells why a source has no revision, for the words that a waiting target is shown with.
 func (s *Scheduler) SourceState(st deploy.SourceState) { s.inbox.putSource(st) }
 
-// Reconcile asks for a full attempt now, whatever the backoff says. It returns false for a target that no Set named.
-func (s *Scheduler) Reconcile(n deploy.Name) bool { return s.inbox.putForced(n, forceAsked) }
+// Reconcile asks for a full attempt now, whatever the backoff says; with again also for what is held back until there is news: a quarantined revision, or a release whose retries are used
+// up or that was rolled back by hand. It returns false for a target that no Set named.
+func (s *Scheduler) Reconcile(n deploy.Name, again bool) bool {
+	if again {
+		return s.inbox.putForced(n, forceAsked|forceAgain)
+	}
+	return s.inbox.putForced(n, forceAsked)
+}
 
 // Changed is news about something else that a target is made of than its artifact: it is compared with the cluster now, and a wait for health ends for that.
 func (s *Scheduler) Changed(n deploy.Name) { s.inbox.putForced(n, forceChanged) }

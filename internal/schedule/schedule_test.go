@@ -265,17 +265,17 @@ func TestNews(t *testing.T) {
 			r.Set([]deploy.Target{entry(ks("a"), "s")})
 			r.Revised(revision("s", "1"))
 			r.want("kustomization/a@1")
-			if !r.Reconcile(ks("a")) {
+			if !r.Reconcile(ks("a"), false) {
 				t.Error("a is unknown")
 			}
 			r.want("kustomization/a@1 full")
-			if r.Reconcile(ks("nobody")) {
+			if r.Reconcile(ks("nobody"), false) {
 				t.Error("nobody is known")
 			}
 			r.hold(ks("a"), true)
-			r.Reconcile(ks("a"))
+			r.Reconcile(ks("a"), false)
 			r.want("kustomization/a@1 full")
-			r.Reconcile(ks("a"))
+			r.Reconcile(ks("a"), false)
 			r.want()
 			r.held(ks("a")).end(nil)
 			r.want("kustomization/a@1 full")
@@ -339,7 +339,7 @@ func TestNews(t *testing.T) {
 			r.held(ks("a")).progress(deploy.PhaseWaiting, "")
 			r.Set([]deploy.Target{entry(ks("a"), "s", suspended), entry(ks("b"), "s", suspended)})
 			r.pass(3 * time.Hour)
-			r.Reconcile(ks("b"))
+			r.Reconcile(ks("b"), false)
 			r.want()
 			r.says(ks("a"), deploy.PhaseSuspended)
 			r.hold(ks("a"), false)
@@ -373,7 +373,7 @@ func TestBackoff(t *testing.T) {
 	for name, news := range map[string]func(*rig){
 		"a new digest":     func(r *rig) { r.Revised(revision("s", "2")) },
 		"a changed config": func(r *rig) { r.Set([]deploy.Target{entry(ks("a"), "s", needs())}) },
-		"a request":        func(r *rig) { r.Reconcile(ks("a")) },
+		"a request":        func(r *rig) { r.Reconcile(ks("a"), false) },
 	} {
 		t.Run("begins anew with "+name, func(t *testing.T) {
 			bubble(t, Limits{}, nil, func(r *rig) {

@@ -37,7 +37,7 @@ func (s *state) show(now time.Time, t *target) deploy.TargetState {
 		Revision: t.last.Revision, LastGood: t.rec.LastGood, Changes: t.last.Changes, History: t.rec.History,
 		Failures: t.failures, Suspended: t.spec.Suspend && !t.gone,
 		Started: t.last.Started, Finished: t.last.Finished,
-		Phase: t.last.Phase, Reason: t.last.Reason, Contested: t.contests,
+		Phase: t.last.Phase, Reason: t.last.Reason, Contested: t.contests, Held: t.held,
 		WaitsFor: s.waitsFor(t), Next: s.look(now, t),
 	}
 	if t.last.Err != nil {

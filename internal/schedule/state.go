@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -66,6 +67,11 @@ type target struct {
 	contests []deploy.Contest
 	// order is the rollback to begin with; nil: none.
 	order *order
+	// held is what keeps it at an earlier revision than its source says, and awaited who waits for it to get there; nil: nothing, nobody.
+	held    *deploy.Held
+	awaited *order
+	// together is what it was at when all of its group were Ready the last time.
+	together *deploy.Good
 
 	// rec is what should be remembered, and hash its hash; stored is the hash of what is, empty for nothing.
 	rec    deploy.Record
@@ -103,6 +109,7 @@ func (t *target) follow() {
 		return
 	}
 	rec := t.rec
+	rec.Held, rec.Together = t.held, t.together
 	if t.elsewhere() {
 		rec.Target.Suspend = t.spec.Suspend
 	} else {
@@ -144,6 +151,7 @@ type job struct {
 	today  deploy.Target // replace: the entry as it is
 	order  *order        // rollback
 	forced force         // run: why it started when it did
+	held   *deploy.Held  // run: what the target was held by
 	rec    deploy.Record
 	stored string
 
@@ -171,6 +179,13 @@ func (g *gate) enter(p deploy.Phase) {
 	defer g.mu.Unlock()
 	g.phase = p
 	g.touched = g.touched || p != deploy.PhaseBuilding && p != deploy.PhasePlanning
+}
+
+// at is the stage that the attempt got to.
+func (g *gate) at() deploy.Phase {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.phase
 }
 
 // tryCancel cancels the attempt unless it is changing the cluster right now.
@@ -215,16 +230,34 @@ func (s *state) arrange() {
 
 // want is the version that a target should be at; false while its source has no revision.
 func (s *state) want(t *target) (version, bool) {
+	v, ok := s.newest(t)
+	if ok && t.held != nil {
+		v.digest = t.held.Digest
+	}
+	return v, ok
+}
+
+// newest is the version that a target would be at if nothing held it.
+func (s *state) newest(t *target) (version, bool) {
 	r, ok := s.revisions[t.spec.Source]
 	return version{r.Digest, t.spec.Hash}, ok
 }
 
+// revision is the artifact of what a target should be at. Of one that is held only the name is known here.
+func (s *state) revision(t *target) deploy.Revision {
+	if h := t.held; h != nil {
+		ref, _ := strings.CutSuffix(h.Revision, h.Digest)
+		return deploy.Revision{Source: t.spec.Source, Ref: strings.TrimSuffix(ref, "@"), Digest: h.Digest}
+	}
+	return s.revisions[t.spec.Source]
+}
+
 // current reports whether a target is Ready at its spec, and at the newest revision where one is known. That covers the rule for targets of one source:
-// theirs is the same newest digest.
+// theirs is the same newest digest. One that is held at another is not.
 func (s *state) current(t *target) bool {
 	if t.ready == nil || t.gone || t.ready.hash != t.spec.Hash {
 		return false
 	}
-	want, ok := s.want(t)
-	return !ok || want == *t.ready
+	newest, ok := s.newest(t)
+	return t.held == nil && (!ok || newest == *t.ready)
 }

@@ -73,7 +73,7 @@ func TestSuperseded(t *testing.T) {
 		bubble(t, Limits{}, nil, func(r *rig) {
 			atFirst(r)
 			r.hold(ks("a"), true)
-			r.Reconcile(ks("a"))
+			r.Reconcile(ks("a"), true)
 			r.held(ks("a")).progress(deploy.PhaseWaiting, "")
 			r.want("kustomization/a@1 full")
 			r.Changed(ks("a"))
@@ -91,7 +91,7 @@ func TestSuperseded(t *testing.T) {
 		bubble(t, Limits{}, nil, func(r *rig) {
 			atFirst(r)
 			r.hold(ks("a"), true)
-			r.Reconcile(ks("a"))
+			r.Reconcile(ks("a"), false)
 			a := r.held(ks("a"))
 			a.progress(deploy.PhaseApplying, "")
 			r.want("kustomization/a@1 full")

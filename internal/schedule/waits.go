@@ -33,6 +33,9 @@ func (s *state) blocker(t *target, n deploy.Name, short string) string {
 	if d.gone {
 		return short + ", which left the config and is being deleted"
 	}
+	if want, ok := s.want(d); t.held != nil && ok && d.ready != nil && *d.ready == want {
+		return "" // both may be held, and then it is at what it is held at
+	}
 	if r := t.rules[n]; r != nil {
 		if words := r.blocker(d, t); words != "" {
 			return short + words
@@ -46,6 +49,8 @@ func (s *state) blocker(t *target, n deploy.Name, short string) string {
 		return fmt.Sprintf("%s, which is %s", short, d.job.stage.phase)
 	case d.spec.Suspend:
 		return short + ", which is suspended"
+	case d.held != nil:
+		return fmt.Sprintf("%s, which is held at %s", short, d.held.Revision)
 	case d.failures > 0 && d.last.Reason != "":
 		return fmt.Sprintf("%s, which is %s (%s)", short, d.last.Phase, d.last.Reason)
 	case d.failures > 0:

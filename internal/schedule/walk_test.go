@@ -197,7 +197,7 @@ func walk(t *testing.T, random *rand.Rand) {
 			digests[source] = fmt.Sprint(random.IntN(1000))
 			s.Revised(revision(source, digests[source]))
 		case 4:
-			s.Reconcile(walkName(random.IntN(6)))
+			s.Reconcile(walkName(random.IntN(6)), random.IntN(2) == 0)
 		case 5:
 			if random.IntN(3) == 0 {
 				stop()

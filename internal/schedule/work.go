@@ -36,9 +36,9 @@ func (l *loop) start(now time.Time, st start) {
 	case actionRun:
 		want, _ := l.state.want(t)
 		j.version = want
-		j.work = deploy.Work{Target: t.spec, Revision: l.state.revisions[t.spec.Source], Full: st.full, Asked: t.forced&forceAsked != 0, Drifted: t.repairs(now, want)}
+		j.work = deploy.Work{Target: t.spec, Revision: l.state.revision(t), Full: st.full, Asked: t.forced&forceAgain != 0, Drifted: t.repairs(now, want)}
 		j.stage.phase = deploy.PhaseBuilding
-		j.forced = t.forced
+		j.forced, j.held = t.forced, t.held
 		t.full, t.forced, t.drifted = st.full, 0, drifted{}
 	case actionDelete, actionReplace:
 		j.target = t.rec.Target
@@ -87,7 +87,10 @@ func (l *loop) do(ctx context.Context, j *job) result {
 	case actionSave:
 		l.save(ctx, &r)
 	case actionRollback:
-		r.to, r.outcome.Err = l.runner.Rollback(ctx, j.target, j.order.revision, progress)
+		n, err := j.order.number()
+		if r.outcome.Err = err; err == nil {
+			r.to, r.outcome.Err = l.runner.Rollback(ctx, j.target, n, progress)
+		}
 	case actionReplace:
 		r.outcome = l.runner.Move(ctx, j.target, j.today, progress)
 	case actionDelete:
@@ -125,7 +128,7 @@ func (l *loop) attempt(ctx context.Context, j *job, progress deploy.Progress) re
 	if r.outcome.Reason == deploy.ReasonCanceled {
 		return r
 	}
-	r.rec = remember(r.rec, r.outcome)
+	r.rec = remember(r.rec, r.outcome, j.held)
 	l.save(context.WithoutCancel(ctx), &r) // an attempt that ended is recorded even where the process is told to end
 	return r
 }
@@ -204,15 +207,19 @@ func (l *loop) attempted(now time.Time, t *target, r result) {
 		}
 		return // what superseded it is next; it says nothing about the target, and a full check that was owed still is
 	}
-	t.last = r.outcome
+	t.last = shown(r.outcome, r.job.held)
 	t.attempted = &version{r.outcome.Digest, r.outcome.Hash}
+	l.arrived(t, r)
 	if r.outcome.Phase != deploy.PhaseReady {
 		t.ready = nil
-		l.failed(now, t)
+		if !l.fallBack(now, t, r) {
+			l.failed(now, t)
+		}
 		return
 	}
 	t.reset()
 	t.ready = t.attempted
+	l.checkpoint(t)
 	if repair := len(r.job.work.Drifted) > 0; repair {
 		t.full = false // it was not before
 	} else if r.job.work.Full || t.checkAt.IsZero() {
@@ -272,6 +279,6 @@ func (l *loop) deleted(now time.Time, t *target, r result) {
 		l.failed(now, t)
 	default:
 		// It may be back in the config by now: then it starts anew, without a record.
-		*t = target{spec: t.spec, rules: t.rules, gone: t.gone, forced: t.forced, order: t.order}
+		*t = target{spec: t.spec, rules: t.rules, gone: t.gone, forced: t.forced, order: t.order, awaited: t.awaited}
 	}
 }

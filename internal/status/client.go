@@ -90,8 +90,8 @@ func (c *Client) Target(ctx context.Context, n deploy.Name) (Explanation, error)
 }
 
 // Reconcile asks the agent to run a target or source now. It returns when the agent accepted that.
-func (c *Client) Reconcile(ctx context.Context, n deploy.Name, withSource bool) error {
-	return c.call(ctx, http.MethodPost, "/api/v1/reconcile", reconcileRequest{Name: n.String(), WithSource: withSource}, nil)
+func (c *Client) Reconcile(ctx context.Context, n deploy.Name, how Haste) error {
+	return c.call(ctx, http.MethodPost, "/api/v1/reconcile", reconcileRequest{Name: n.String(), Haste: how}, nil)
 }
 
 // Reload asks the agent to read its config again. The error says what is wrong with it.
@@ -99,17 +99,17 @@ func (c *Client) Reload(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, "/api/v1/reload", struct{}{}, nil)
 }
 
-// Rollback asks the agent to bring a target back to an earlier revision, 0 being the last good one before the newest, waits until that is done and returns which it was. Where the
+// Rollback asks the agent to bring a target back to an earlier revision, empty being the last good one before the newest, waits until that is done and returns which it was. Where the
 // context ends first, the agent goes on.
-func (c *Client) Rollback(ctx context.Context, n deploy.Name, revision int) (int, error) {
+func (c *Client) Rollback(ctx context.Context, n deploy.Name, revision string) (string, error) {
 	resp, err := c.do(ctx, http.MethodPost, "/api/v1/rollback", rollbackRequest{Name: n.String(), Revision: revision}) // without requestTimeout: a release takes minutes
 	if err != nil {
-		return 0, err
+		return "", err
 	}
 	defer resp.Body.Close()
 	var out RolledBack
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&out); err != nil {
-		return 0, fmt.Errorf("read the agent's answer from %s: %w", c.where, err)
+		return "", fmt.Errorf("read the agent's answer from %s: %w", c.where, err)
 	}
 	return out.Revision, nil
 }

@@ -64,21 +64,21 @@ func TestClient(t *testing.T) {
 		if !errors.Is(err, ErrUnknown) || err.Error() != "there is no target kustomization/apps/none" {
 			t.Errorf("got %v", err)
 		}
-		if err := c.Reconcile(ctx, manifests("none"), false); !errors.Is(err, ErrUnknown) {
+		if err := c.Reconcile(ctx, manifests("none"), Haste{}); !errors.Is(err, ErrUnknown) {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("reads back where a rollback led", func(t *testing.T) {
 		controlled := httptest.NewServer(b.Handler(&controls{}))
 		defer controlled.Close()
-		to, err := client(t, controlled.URL).Rollback(ctx, release("web"), 3)
+		to, err := client(t, controlled.URL).Rollback(ctx, release("web"), "3")
 		must(t, err)
-		equal(t, "revision", 3, to)
+		equal(t, "revision", "3", to)
 	})
 	t.Run("a failed rollback is told in the agent's words", func(t *testing.T) {
 		bad := httptest.NewServer(b.Handler(&controls{err: errors.New("there is no revision 9")}))
 		defer bad.Close()
-		if _, err := client(t, bad.URL).Rollback(ctx, release("web"), 9); err == nil || err.Error() != "roll back helmrelease/apps/web: there is no revision 9" {
+		if _, err := client(t, bad.URL).Rollback(ctx, release("web"), "9"); err == nil || err.Error() != "roll back helmrelease/apps/web: there is no revision 9" {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -26,35 +26,42 @@ const maxBody = 16 << 10
 // Controls is what can be done to a running agent. Reconcile and Reload return when the work was accepted, not when it is done; all heed the context. Their errors are shown to
 // the client as they are, so they must be free of secrets.
 type Controls interface {
-	// Reconcile makes a target or source run now, with its source first where that is asked for. ErrUnknown: there is none of that name. ErrSuspended: it, or its source, is suspended.
-	Reconcile(ctx context.Context, name deploy.Name, withSource bool) error
+	// Reconcile makes a target or source run now. ErrUnknown: there is none of that name. ErrSuspended: it, or its source, is suspended.
+	Reconcile(ctx context.Context, name deploy.Name, how Haste) error
 	// Reload reads the config again. The error says what is wrong with it; the old one stays in force then.
 	Reload(ctx context.Context) error
-	// Rollback brings a target back to an earlier revision of its own, 0 being the last good one before the newest, waits until that is done and says which it was. ErrUnknown: there
-	// is none of that name.
-	Rollback(ctx context.Context, name deploy.Name, revision int) (to int, err error)
+	// Rollback brings a target back to an earlier revision, empty being the last good one before the newest, waits until that is done and says which it was. ErrUnknown: there is none of
+	// that name.
+	Rollback(ctx context.Context, name deploy.Name, revision string) (to string, err error)
+}
+
+// Haste says what else a target is to do that runs now.
+type Haste struct {
+	// WithSource polls the target's source first.
+	WithSource bool `json:"withSource,omitempty"`
+	// Force also tries again what is held back until there is news: a quarantined revision, or a release whose retries are used up or that was rolled back by hand.
+	Force bool `json:"force,omitempty"`
 }
 
 // reconcileRequest is the body of POST /api/v1/reconcile.
 type reconcileRequest struct {
 	// Name is kind/name or kind/namespace/name.
 	Name string `json:"name"`
-	// WithSource polls the target's source first.
-	WithSource bool `json:"withSource,omitempty"`
+	Haste
 }
 
 // rollbackRequest is the body of POST /api/v1/rollback.
 type rollbackRequest struct {
 	// Name is kind/name or kind/namespace/name.
 	Name string `json:"name"`
-	// Revision to go back to. Default: the last good one before the newest.
-	Revision int `json:"revision,omitempty"`
+	// Revision to go back to: of a release Helm's number, of manifests a tag or digest. Default: the last good one before the newest.
+	Revision string `json:"revision,omitempty"`
 }
 
 // RolledBack says where a rollback led.
 type RolledBack struct {
 	Name     deploy.Name `json:"name"`
-	Revision int         `json:"revision"`
+	Revision string      `json:"revision"`
 }
 
 // accepted is the answer to orders that nobody waits for.
@@ -106,7 +113,7 @@ func (s *server) reconcile(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, "name: "+err.Error())
 		return
 	}
-	switch err := s.controls.Reconcile(r.Context(), name, req.WithSource); {
+	switch err := s.controls.Reconcile(r.Context(), name, req.Haste); {
 	case errors.Is(err, ErrUnknown):
 		fail(w, http.StatusNotFound, fmt.Sprintf("%s: %v", name, err))
 	case errors.Is(err, ErrSuspended):
@@ -139,10 +146,6 @@ func (s *server) rollback(w http.ResponseWriter, r *http.Request) {
 	name, err := deploy.ParseName(req.Name, "", s.board.namespace)
 	if err != nil {
 		fail(w, http.StatusBadRequest, "name: "+err.Error())
-		return
-	}
-	if req.Revision < 0 {
-		fail(w, http.StatusBadRequest, "revision: want the number of a revision, or 0 for the last good one before the newest")
 		return
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // as long as it takes; not every writer has a deadline

@@ -73,6 +73,9 @@ func why(x Explanation, waiting []deploy.Name, namespace string) []string {
 	if s := condition(x); s != "" {
 		out = append(out, s)
 	}
+	if h := t.Held; h != nil && t.Reason != deploy.ReasonRolledBack {
+		say("It is held back: %s", sentence(h.String()))
+	}
 	for _, c := range t.Contested {
 		say("Others insist: %s", sentence(c.String()))
 	}
@@ -103,12 +106,12 @@ func why(x Explanation, waiting []deploy.Name, namespace string) []string {
 	} else if s != nil && s.Failures > 0 {
 		say("%s cannot be polled: %s%s", s.Name.Short(namespace), sentence(s.Message), nextPoll(*s, x.At))
 	}
-	if g := t.LastGood; g != nil && t.Phase != deploy.PhaseReady {
+	if g := t.LastGood; g != nil && t.Phase != deploy.PhaseReady && t.Held == nil {
 		say("It was last good at %s, %s.", shortRevision(g.Revision), ago(x.At, g.At))
 	}
 	if t.Next.After(x.At) && !t.Suspended && !running(t.Phase) {
 		next := "attempt"
-		if t.Phase == deploy.PhaseReady {
+		if t.Phase == deploy.PhaseReady || t.Failures == 0 {
 			next = "check"
 		}
 		say("The next %s is %s.", next, in(x.At, t.Next))
@@ -142,6 +145,8 @@ func condition(x Explanation) string {
 		return fmt.Sprintf("The cluster was as %s says when the agent last ran; it was not checked since.", shortRevision(t.Revision))
 	case t.Phase == deploy.PhaseReady:
 		return fmt.Sprintf("The cluster is as %s says; last checked %s.", shortRevision(t.Revision), ago(x.At, t.Finished))
+	case t.Held != nil && t.Reason == deploy.ReasonRolledBack:
+		return "It is held back: " + sentence(t.Message)
 	case t.Phase == deploy.PhaseFailed, t.Phase == deploy.PhaseDegraded:
 		s := fmt.Sprintf("The attempt at %s %s, %s", shortRevision(t.Revision), ending(t.Phase), ago(x.At, t.Finished))
 		if t.Reason != "" {

@@ -129,11 +129,11 @@ func equal(t *testing.T, what string, want, got any) {
 
 // call is one thing that was asked of controls.
 type call struct {
-	Name       deploy.Name
-	WithSource bool
-	Reload     bool
-	Rollback   bool
-	Revision   int
+	Name     deploy.Name
+	Haste    Haste
+	Reload   bool
+	Rollback bool
+	Revision string
 }
 
 // controls remember what was asked and answer with err.
@@ -142,16 +142,16 @@ type controls struct {
 	err   error
 }
 
-func (c *controls) Reconcile(_ context.Context, n deploy.Name, withSource bool) error {
-	c.calls = append(c.calls, call{Name: n, WithSource: withSource})
+func (c *controls) Reconcile(_ context.Context, n deploy.Name, how Haste) error {
+	c.calls = append(c.calls, call{Name: n, Haste: how})
 	return c.err
 }
 
 // Rollback goes to the revision asked for, or to 7.
-func (c *controls) Rollback(_ context.Context, n deploy.Name, revision int) (int, error) {
+func (c *controls) Rollback(_ context.Context, n deploy.Name, revision string) (string, error) {
 	c.calls = append(c.calls, call{Name: n, Rollback: true, Revision: revision})
-	if revision == 0 {
-		revision = 7
+	if revision == "" {
+		revision = "7"
 	}
 	return revision, c.err
 }

@@ -111,15 +111,15 @@ func TestActing(t *testing.T) {
 		c := &controls{}
 		w := post(c, "/api/v1/rollback", `{"name": "hr/web"}`)
 		equal(t, "calls", []call{{Name: release("web"), Rollback: true}}, c.calls)
-		if w.Code != 200 || !strings.Contains(w.Body.String(), `"revision": 7`) {
+		if w.Code != 200 || !strings.Contains(w.Body.String(), `"revision": "7"`) {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 	})
 	t.Run("reconciles what is named", func(t *testing.T) {
 		c := &controls{}
-		w := post(c, "/api/v1/reconcile", `{"name": "ks/web", "withSource": true}`)
+		w := post(c, "/api/v1/reconcile", `{"name": "ks/web", "withSource": true, "force": true}`)
 		equal(t, "code", http.StatusAccepted, w.Code)
-		equal(t, "calls", []call{{Name: manifests("web"), WithSource: true}}, c.calls)
+		equal(t, "calls", []call{{Name: manifests("web"), Haste: Haste{WithSource: true, Force: true}}}, c.calls)
 		equal(t, "body", "{\n  \"accepted\": \"kustomization/apps/web\"\n}\n", w.Body.String())
 	})
 	t.Run("reloads, with and without a body", func(t *testing.T) {
@@ -150,10 +150,8 @@ func TestActing(t *testing.T) {
 		{"a bad config is told", "/api/v1/reload", `{}`, nil, &controls{err: errors.New("config.yaml:3: unknown key")}, 422, "config.yaml:3: unknown key"},
 		{"what is unknown cannot be rolled back", "/api/v1/rollback", `{"name": "hr/nope"}`, nil, &controls{err: fmt.Errorf("wrapped: %w", ErrUnknown)}, 404,
 			"helmrelease/apps/nope: wrapped: " + ErrUnknown.Error()},
-		{"a failed rollback is told", "/api/v1/rollback", `{"name": "hr/web", "revision": 9}`, nil, &controls{err: errors.New("there is no revision 9")}, 422,
+		{"a failed rollback is told", "/api/v1/rollback", `{"name": "hr/web", "revision": "9"}`, nil, &controls{err: errors.New("there is no revision 9")}, 422,
 			"roll back helmrelease/apps/web: there is no revision 9"},
-		{"a negative revision is refused", "/api/v1/rollback", `{"name": "hr/web", "revision": -1}`, nil, &controls{}, 400,
-			"revision: want the number of a revision, or 0 for the last good one before the newest"},
 		{"a rollback without kind is refused", "/api/v1/rollback", `{"name": "web"}`, nil, &controls{}, 400,
 			`name: "web" does not say which kind it is: want kustomization/web, helmrelease/web or source/web`},
 		{"a name without kind is refused", "/api/v1/reconcile", `{"name": "web"}`, nil, &controls{}, 400,

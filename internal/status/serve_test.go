@@ -86,8 +86,8 @@ func TestServe(t *testing.T) {
 		must(t, err)
 		equal(t, "mode", os.FileMode(0o660), fi.Mode().Perm())
 		must(t, client(t, socket).Reload(ctx))
-		must(t, client(t, socket).Reconcile(ctx, manifests("web"), true))
-		equal(t, "calls", []call{{Reload: true}, {Name: manifests("web"), WithSource: true}}, c.calls)
+		must(t, client(t, socket).Reconcile(ctx, manifests("web"), Haste{WithSource: true}))
+		equal(t, "calls", []call{{Reload: true}, {Name: manifests("web"), Haste: Haste{WithSource: true}}}, c.calls)
 		if err := client(t, address).Reload(ctx); !errors.Is(err, ErrReadOnly) {
 			t.Errorf("reload over the address: %v", err)
 		}
@@ -162,9 +162,9 @@ func TestServe(t *testing.T) {
 // slowControls reload when told to.
 type slowControls struct{ began, goOn chan struct{} }
 
-func (s *slowControls) Reconcile(context.Context, deploy.Name, bool) error { return nil }
+func (s *slowControls) Reconcile(context.Context, deploy.Name, Haste) error { return nil }
 
-func (s *slowControls) Rollback(context.Context, deploy.Name, int) (int, error) { return 0, nil }
+func (s *slowControls) Rollback(context.Context, deploy.Name, string) (string, error) { return "", nil }
 
 func (s *slowControls) Reload(ctx context.Context) error {
 	close(s.began)

@@ -54,6 +54,9 @@ type Entry struct {
 	Dir string
 }
 
+// Dir is where the unpacked tree of an entry is, or would be.
+func (c *Cache) Dir(name string) string { return filepath.Join(c.dir, name, treeDir) }
+
 // path of one of the entry's own files.
 func (e *Entry) path(name string) string { return filepath.Join(filepath.Dir(e.Dir), name) }
 
