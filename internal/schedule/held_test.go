@@ -436,7 +436,7 @@ func TestRollbackOfManifests(t *testing.T) {
 		})
 	})
 	t.Run("goes to what is named, by tag or digest", func(t *testing.T) {
-		for _, text := range []string{"v1", "111111", "sha256:111111", "v1@sha256:111111", "v1@sha256:11111"} {
+		for _, text := range []string{"v1", "111111", "sha256:111111", "v1@sha256:111111", "v1@sha256:111111"} {
 			three(t, nil, func(r *rig) {
 				r.rollback(r.t.Context(), ks("a"), text).ended(t, "v1@sha256:111111", nil)
 				r.want("kustomization/a@111111")
