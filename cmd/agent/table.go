@@ -96,6 +96,9 @@ func targetMessage(s deploy.TargetState) string {
 	if s.Stage != "" {
 		parts = append([]string{s.Stage}, parts...)
 	}
+	if h := s.Held; h != nil && s.Reason != deploy.ReasonRolledBack {
+		parts = append(parts, "goes back to "+shortRevision(h.Revision))
+	}
 	for _, c := range s.Contested {
 		parts = append(parts, c.String())
 	}

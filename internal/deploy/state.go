@@ -82,7 +82,7 @@ func (h Held) String() string {
 	until := "until its source means another artifact, its entry changes, or somebody says towline reconcile --force"
 	switch h.Why {
 	case HeldByFailure:
-		return fmt.Sprintf("%s is quarantined %s: it failed (%s: %s); the target is back at %s, the last good one", h.InsteadRevision, until, h.Reason, h.Message, h.Revision)
+		return fmt.Sprintf("it is back at %s, the last good one, since %s failed (%s: %s), which is quarantined %s", h.Revision, h.InsteadRevision, h.Reason, h.Message, until)
 	case HeldByGroup:
 		return fmt.Sprintf("it went back to %s with %s of its group, and stays there in place of %s until that goes on, its own source means another artifact, its entry changes, or somebody says "+
 			"towline reconcile --force", h.Revision, h.Member, h.InsteadRevision)

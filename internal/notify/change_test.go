@@ -167,6 +167,12 @@ func deletionFailed(s deploy.TargetState) deploy.TargetState {
 	return s
 }
 
+// heldTarget is at a in place of b.
+func heldTarget(why string, t deploy.TargetState) deploy.TargetState {
+	t.Held = &deploy.Held{Digest: digest("a"), Revision: "v1@" + digest("a"), Instead: digest("b"), InsteadRevision: "v1@" + digest("b"), Why: why, Reason: "HealthCheckFailed", Message: "no"}
+	return t
+}
+
 // contestedTarget is a state with objects that others insist on.
 func contestedTarget(t deploy.TargetState, names ...string) deploy.TargetState {
 	for _, n := range names {
@@ -213,6 +219,15 @@ func TestTargetChanges(t *testing.T) {
 		},
 		"suspending and resuming are told": {
 			{target(ready, "", "a", "a"), ""}, {suspendedTarget(target(ready, "", "a", "a")), "info Suspended"}, {target(ready, "", "a", "a"), "info Resumed"},
+		},
+		"a fall to the last good revision is told when it begins, and not again when it is there": {
+			{target(ready, "", "a", "a"), ""}, {heldTarget(deploy.HeldByFailure, target(deploy.PhasePending, "", "b", "a")), "error RolledBack"},
+			{heldTarget(deploy.HeldByFailure, target(deploy.PhaseApplying, "", "a", "a")), ""}, {heldTarget(deploy.HeldByFailure, target(deploy.PhaseDegraded, deploy.ReasonRolledBack, "a", "a")), ""},
+			{target(ready, "", "c", "c"), "info Recovered, info ReconciliationSucceeded"},
+		},
+		"a rollback by hand is no error, and a fall that fails is another one": {
+			{target(ready, "", "b", "b"), ""}, {heldTarget(deploy.HeldByHand, target(deploy.PhaseApplying, "", "a", "b")), "info RolledBack"},
+			{heldTarget(deploy.HeldByHand, target(deploy.PhaseFailed, deploy.ReasonApplyFailed, "a", "b")), "error ApplyFailed"},
 		},
 		"a contested object is told once, and again after a calm": {
 			{target(ready, "", "a", "a"), ""}, {contestedTarget(target(ready, "", "a", "a"), "web"), "error Contested"},

@@ -73,7 +73,7 @@ func TestLastGood(t *testing.T) {
 			for _, n := range both {
 				r.isHeld(n, deploy.HeldByFailure, "1", "2")
 				st := r.state(n)
-				if st.Phase != deploy.PhaseDegraded || st.Reason != deploy.ReasonRolledBack || !strings.Contains(st.Message, "v@sha256:2 is quarantined") || !strings.Contains(st.Message, errSick.Error()) {
+				if st.Phase != deploy.PhaseDegraded || st.Reason != deploy.ReasonRolledBack || !strings.Contains(st.Message, "since v@sha256:2 failed (HealthCheckFailed: it does not become healthy), which is quarantined") || !strings.Contains(st.Message, errSick.Error()) {
 					t.Errorf("%s %s: %s", st.Phase, st.Reason, st.Message)
 				}
 				rec, _ := memory.record(t, n)

@@ -74,7 +74,7 @@ func why(x Explanation, waiting []deploy.Name, namespace string) []string {
 		out = append(out, s)
 	}
 	if h := t.Held; h != nil && t.Reason != deploy.ReasonRolledBack {
-		say("It is held back: %s", sentence(h.String()))
+		out = append(out, capital(sentence(h.String())))
 	}
 	for _, c := range t.Contested {
 		say("Others insist: %s", sentence(c.String()))
@@ -146,7 +146,7 @@ func condition(x Explanation) string {
 	case t.Phase == deploy.PhaseReady:
 		return fmt.Sprintf("The cluster is as %s says; last checked %s.", shortRevision(t.Revision), ago(x.At, t.Finished))
 	case t.Held != nil && t.Reason == deploy.ReasonRolledBack:
-		return "It is held back: " + sentence(t.Message)
+		return capital(sentence(t.Message))
 	case t.Phase == deploy.PhaseFailed, t.Phase == deploy.PhaseDegraded:
 		s := fmt.Sprintf("The attempt at %s %s, %s", shortRevision(t.Revision), ending(t.Phase), ago(x.At, t.Finished))
 		if t.Reason != "" {
@@ -215,6 +215,14 @@ func appendNew(list []string, s string) []string {
 		return list
 	}
 	return append(list, s)
+}
+
+// capital begins a sentence with a capital letter.
+func capital(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
 }
 
 // sentence ends a message with a full stop where it has no end of its own.

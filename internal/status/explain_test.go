@@ -16,6 +16,7 @@ func contested(t deploy.TargetState) deploy.TargetState {
 
 func TestWhy(t *testing.T) {
 	web := &deploy.SourceState{Name: source("web"), Ready: true}
+	held := deploy.Held{Why: deploy.HeldByFailure, Digest: "sha256:1", Revision: "v1@sha256:1", InsteadRevision: "v2@sha256:2", Reason: "HealthCheckFailed", Message: "no"}
 	for _, tt := range []struct {
 		name string
 		x    Explanation
@@ -28,6 +29,18 @@ func TestWhy(t *testing.T) {
 				"The cluster is as latest@sha256:2c26b46b68ff says; last checked 1m ago.",
 				`Others insist: "hpa" change Deployment.apps/apps/web again and again: it is put right every 2m0s at most; leave the field to them with ignore, or stop them.`,
 				"The next check is in 9m.",
+			}},
+		{"one that is held back says why",
+			Explanation{Source: web, Target: deploy.TargetState{Name: manifests("web"), Source: source("web"), Phase: deploy.PhaseDegraded, Reason: deploy.ReasonRolledBack, Held: &held, Message: held.String(), Revision: held.Revision, Next: noon.Add(time.Minute)}},
+			[]string{
+				"It is back at v1@sha256:1, the last good one, since v2@sha256:2 failed (HealthCheckFailed: no), which is quarantined until its source means another artifact, its entry changes, or somebody says towline reconcile --force.",
+				"The next check is in 1m.",
+			}},
+		{"one that goes back says so",
+			Explanation{Source: web, Target: deploy.TargetState{Name: manifests("web"), Source: source("web"), Phase: deploy.PhaseApplying, Held: &held, Revision: held.Revision}},
+			[]string{
+				"An attempt at v1@sha256:1 is running, in stage Applying.",
+				"It is back at v1@sha256:1, the last good one, since v2@sha256:2 failed (HealthCheckFailed: no), which is quarantined until its source means another artifact, its entry changes, or somebody says towline reconcile --force.",
 			}},
 		{"a failed one says what failed, what was good, when it is tried again and who waits",
 			Explanation{Target: failedTarget("web"), Source: web, Dependents: []deploy.Name{manifests("late"), release("db")}},
