@@ -18,6 +18,7 @@ import (
 	"github.com/towline/towline/internal/kube"
 	"github.com/towline/towline/internal/notify"
 	"github.com/towline/towline/internal/poller"
+	"github.com/towline/towline/internal/receiver"
 	"github.com/towline/towline/internal/reconcile"
 	"github.com/towline/towline/internal/record"
 	"github.com/towline/towline/internal/schedule"
@@ -34,6 +35,7 @@ type agent struct {
 	cache     *cacheKeeper
 	records   *memory
 	poller    *poller.Poller
+	receivers *receiver.Receivers
 	scheduler *schedule.Scheduler
 	notifier  *notify.Notifier
 	inputs    *inputs.Watcher
@@ -55,7 +57,8 @@ func newAgent(settings config.Agent, cfg *config.Config, log *zap.Logger) (*agen
 		Namespace: cfg.Namespace, Instance: instance(settings), Kubernetes: clients.Kubernetes,
 		Secret: secrets{clients.Kubernetes}.Secret, Log: log.Named("notify"),
 	})
-	a.board = status.New(status.Options{Version: version, Namespace: cfg.Namespace, DroppedAlerts: a.notifier.Dropped, CacheUsage: a.store.Usage})
+	webhooks := func(tell func(deploy.Name, string, int64)) { a.receivers.Count(tell) }
+	a.board = status.New(status.Options{Version: version, Namespace: cfg.Namespace, DroppedAlerts: a.notifier.Dropped, CacheUsage: a.store.Usage, Webhooks: webhooks})
 	a.cache = newCacheKeeper(a.store, log)
 	brings := newEngines(clients, cfg.Namespace, log)
 	attempts := reconcile.New(map[deploy.Kind]reconcile.Engine{
@@ -72,6 +75,7 @@ func newAgent(settings config.Agent, cfg *config.Config, log *zap.Logger) (*agen
 	a.inputs = inputs.New(clients.Metadata, a.scheduler.Changed, log.Named("inputs"))
 	a.asked = newAsked(a.scheduler)
 	a.poller = poller.New(a.store, news{a.scheduler, a.board, a.cache, a.notifier, a.asked}, log.Named("poller"))
+	a.receivers = receiver.New(receiver.Options{Poller: a.poller, Secret: secrets{clients.Kubernetes}.Secret, Log: log.Named("receiver")})
 	a.adopt(cfg)
 	return a, nil
 }
@@ -188,6 +192,7 @@ func (a *agent) adopt(cfg *config.Config) {
 		}
 	}
 	a.poller.Set(cfg.Sources)
+	a.receivers.Set(cfg.Sources)
 	for _, name := range gone {
 		a.board.SourceGone(name) // after the poller's last word on it
 		a.notifier.SourceGone(name)
@@ -202,6 +207,14 @@ func (a *agent) adopt(cfg *config.Config) {
 
 // run works until ctx ends. The status stays up while the others finish what they must not cut short.
 func (a *agent) run(ctx context.Context, signals *signals) error {
+	webhooks, err := openReceivers(ctx, a.settings.ListenReceivers)
+	if err != nil {
+		return err
+	}
+	if webhooks != nil {
+		defer webhooks.Close() // once more does no harm
+	}
+	a.missReceivers(a.current)
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 	server := make(chan error, 1)
@@ -240,6 +253,9 @@ func (a *agent) run(ctx context.Context, signals *signals) error {
 	group.Go(func() error { return a.inputs.Run(ctx) })
 	group.Go(func() error { return a.drift.Run(ctx) })
 	group.Go(func() error { return a.cache.run(ctx) })
+	if webhooks != nil {
+		group.Go(func() error { return a.receivers.Run(ctx, webhooks) })
+	}
 	group.Go(func() error { return a.reloadLoop(ctx, reloads, signals) })
 	group.Go(func() error { return signals.watchdog(ctx) })
 	group.Go(func() error { // a server that cannot listen ends the agent; at a normal end it is the last to go
@@ -253,7 +269,7 @@ func (a *agent) run(ctx context.Context, signals *signals) error {
 	})
 	signals.notifyReady()
 	a.log.Info("agent started", zap.String("version", version), zap.String("namespace", a.namespace), zap.String("cluster", a.clients.Config.Host))
-	err := group.Wait()
+	err = group.Wait()
 	signals.notifyStopping()
 	stopTelling() // after what was let finish has said how it ended
 	err = errors.Join(ignoreCancel(err), ignoreCancel(<-told))

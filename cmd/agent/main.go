@@ -77,7 +77,7 @@ func newRoot() *cobra.Command {
 		&cobra.Group{ID: groupLook, Title: "A running agent:"},
 		&cobra.Group{ID: groupArtifact, Title: "Artifacts in registries:"},
 	)
-	root.AddCommand(newRun(), newValidate(), newSchema(), newBuild(), newDiff(), newTree(), newExport(), newStatus(), newExplain(), newHistory(), newReconcile(), newRollback(), newReload(), newVersion())
+	root.AddCommand(newRun(), newValidate(), newSchema(), newBuild(), newDiff(), newTree(), newExport(), newReceiver(), newStatus(), newExplain(), newHistory(), newReconcile(), newRollback(), newReload(), newVersion())
 	root.AddCommand(newPush(), newPull(), newTag(), newList())
 	return root
 }

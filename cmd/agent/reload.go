@@ -70,6 +70,7 @@ func (a *agent) reload(why string) error {
 		return nil
 	}
 	a.adopt(cfg)
+	a.missReceivers(cfg)
 	a.log.Info("config reloaded", zap.String("why", why), zap.Int("sources", len(cfg.Sources)), zap.Int("targets", len(cfg.Targets)))
 	return nil
 }

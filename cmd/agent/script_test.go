@@ -121,6 +121,7 @@ func TestScripts(t *testing.T) {
 			"fault":         cmdFault,
 			"guide":         cmdGuide,
 			"heads":         cmdHeads,
+			"hook":          cmdHook,
 			"kapply":        cmdApply,
 			"kdump":         cmdDump,
 			"kget":          cmdGet,

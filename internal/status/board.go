@@ -33,6 +33,9 @@ type Options struct {
 	DroppedAlerts func() map[string]int
 	// CacheUsage is what the cached artifacts take on disk, in bytes, and how many there are, for the metrics. Nil: unknown. It may read the disk.
 	CacheUsage func() (bytes int64, entries int, err error)
+	// Webhooks calls with each source that has a receiver, each result (accepted, ignored, refused) and how many webhooks had it, for the metrics. Nil: unknown. It must
+	// be quick.
+	Webhooks func(func(source deploy.Name, result string, n int64))
 }
 
 // Board remembers the newest state of everything. Its methods never block, do no I/O and may be called from any goroutine. What is handed to it must not be
@@ -45,6 +48,7 @@ type Board struct {
 	metrics   *metrics
 	dropped   func() map[string]int
 	cache     func() (bytes int64, entries int, err error)
+	webhooks  func(func(source deploy.Name, result string, n int64))
 
 	// mu guards everything below. It is held for map accesses and copying only.
 	mu      sync.Mutex
@@ -86,6 +90,7 @@ func New(o Options) *Board {
 		now:       time.Now,
 		dropped:   o.DroppedAlerts,
 		cache:     o.CacheUsage,
+		webhooks:  o.Webhooks,
 		gates:     map[string]bool{GateConfig: false, GateCluster: false},
 		sources:   map[deploy.Name]sourceEntry{},
 		targets:   map[deploy.Name]targetEntry{},

@@ -44,6 +44,7 @@ var (
 // What others know: where nobody was asked, or knows, there is no series.
 var (
 	descAlertsDropped = desc("alerts_dropped_total", "Alerts that were lost: the queue was full, or the receiver did not take them in time.", "sink")
+	descWebhooks      = desc("webhooks_total", "Webhooks that came to a source's receiver: accepted (it was polled), ignored (they could mean nothing new) or refused.", "namespace", "name", "result")
 	descCacheBytes    = desc("cache_bytes", "What the cached artifacts take on disk.")
 	descCacheEntries  = desc("cache_entries", "How many artifacts are cached.")
 )
@@ -52,7 +53,7 @@ var (
 var descs = []*prometheus.Desc{
 	descBuild, descReady, descConfigValid, descConfigLoaded, descSourceReady, descSourceSuspended, descSourceCached, descSourceFailing, descSourcePolled,
 	descTargetReady, descTargetPhase, descTargetSuspended, descTargetFailures, descTargetHandled, descTargetGood,
-	descAlertsDropped, descCacheBytes, descCacheEntries,
+	descAlertsDropped, descWebhooks, descCacheBytes, descCacheEntries,
 }
 
 // metrics turns the board into metrics: gauges are read off it, counters and histograms are kept as states arrive.
@@ -182,6 +183,11 @@ func (m *metrics) collectOthers(ch chan<- prometheus.Metric) {
 		for sink, n := range m.board.dropped() {
 			ch <- prometheus.MustNewConstMetric(descAlertsDropped, prometheus.CounterValue, float64(n), sink)
 		}
+	}
+	if m.board.webhooks != nil {
+		m.board.webhooks(func(source deploy.Name, result string, n int64) {
+			ch <- prometheus.MustNewConstMetric(descWebhooks, prometheus.CounterValue, float64(n), source.Namespace, source.Name, result)
+		})
 	}
 	if m.board.cache == nil {
 		return

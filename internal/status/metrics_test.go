@@ -188,8 +188,11 @@ func TestMetricsOfOthers(t *testing.T) {
 	b := New(Options{
 		DroppedAlerts: func() map[string]int { return dropped },
 		CacheUsage:    func() (int64, int, error) { return 4096, 3, broken },
+		Webhooks: func(tell func(deploy.Name, string, int64)) {
+			tell(deploy.Name{Kind: deploy.KindSource, Namespace: "apps", Name: "web"}, "accepted", 7)
+		},
 	})
-	others := []string{"towline_alerts_dropped_total", "towline_cache_bytes", "towline_cache_entries"}
+	others := []string{"towline_alerts_dropped_total", "towline_cache_bytes", "towline_cache_entries", "towline_webhooks_total"}
 	t.Run("are what they say when it is scraped", func(t *testing.T) {
 		dropped["apps/chat"] = 1
 		must(t, testutil.GatherAndCompare(b.metrics.registry, strings.NewReader(`
@@ -203,13 +206,16 @@ towline_cache_bytes 4096
 # HELP towline_cache_entries How many artifacts are cached.
 # TYPE towline_cache_entries gauge
 towline_cache_entries 3
+# HELP towline_webhooks_total Webhooks that came to a source's receiver: accepted (it was polled), ignored (they could mean nothing new) or refused.
+# TYPE towline_webhooks_total counter
+towline_webhooks_total{name="web",namespace="apps",result="accepted"} 7
 `), others...))
 	})
 	t.Run("a cache that cannot be read has no series, and the other ones stay", func(t *testing.T) {
 		broken = errors.New("no such folder")
 		got, err := testutil.GatherAndCount(b.metrics.registry, others...)
 		must(t, err)
-		equal(t, "series", 2, got)
+		equal(t, "series", 3, got)
 	})
 }
 
@@ -239,6 +245,7 @@ func TestGuideListsEveryMetric(t *testing.T) {
 	b := fullBoard()
 	b.dropped = func() map[string]int { return map[string]int{"apps/chat": 1} }
 	b.cache = func() (int64, int, error) { return 1, 1, nil }
+	b.webhooks = func(tell func(deploy.Name, string, int64)) { tell(source("web"), "accepted", 1) }
 	b.SourceState(deploy.SourceState{Name: source("refused"), Failures: 1, Reason: deploy.SourceUnverified})
 	families, err := b.metrics.registry.Gather()
 	must(t, err)
