@@ -23,6 +23,14 @@ func (w *writer) source(s deploy.Source) any {
 	if spec.Provider == deploy.ProviderGeneric {
 		spec.Provider = ""
 	}
+	if r := spec.Receiver; r != nil {
+		as := r.Type
+		if as == deploy.ReceiverDistribution {
+			as = deploy.ReceiverGeneric
+		}
+		w.lose("receiver", "is an object of its own in Flux: left out; make a Receiver of type "+as+" whose resources name this OCIRepository")
+		spec.Receiver = nil
+	}
 	if spec.Verify != nil {
 		v := *spec.Verify
 		w.verify(&v)
