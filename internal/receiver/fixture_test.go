@@ -23,7 +23,11 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, // the registry that notifies has no way to end these
+		goleak.IgnoreAnyFunction("github.com/distribution/distribution/v3/notifications.(*eventQueue).run"),
+		goleak.IgnoreAnyFunction("github.com/docker/go-events.(*Broadcaster).run"))
+}
 
 // canary is the token of all sources here. Nothing that is logged or answered may hold it, nor a path that is made from it.
 const canary = "canary-token"

@@ -29,6 +29,12 @@ import (
 // headerTimeout bounds how long a client may take to send its request headers.
 const headerTimeout = 10 * time.Second
 
+const (
+	// notifyTimeout bounds one notification, and notifyBackoff is the pause after one that failed: short, for tests.
+	notifyTimeout = 5 * time.Second
+	notifyBackoff = 50 * time.Millisecond
+)
+
 // tokenPath is where the token service answers, beside the registry.
 const tokenPath = "/token"
 
@@ -49,6 +55,9 @@ type Options struct {
 	Token *Credentials
 	// TokenLife is how long tokens live; default 5 minutes.
 	TokenLife time.Duration
+	// Notify is a URL that the registry sends its notifications to, with NotifyHeaders; empty: none.
+	Notify        string
+	NotifyHeaders http.Header
 	// Wrap stands before the registry and can answer in its place; it may be nil.
 	Wrap func(registry http.Handler) http.Handler
 }
@@ -125,6 +134,11 @@ func (r *Registry) config(t testing.TB, o Options, scheme string) *configuration
 		Catalog: configuration.Catalog{MaxEntries: 1000},
 	}
 	c.HTTP.Secret = "for tests"
+	if o.Notify != "" {
+		c.Notifications.Endpoints = []configuration.Endpoint{{
+			Name: "test", URL: o.Notify, Headers: o.NotifyHeaders, Timeout: notifyTimeout, Threshold: 1, Backoff: notifyBackoff,
+		}}
+	}
 	c.Log.AccessLog.Disabled = true
 	c.Log.Level = "panic"
 	switch {
