@@ -33,8 +33,11 @@ func (s *state) blocker(t *target, n deploy.Name, short string) string {
 	if d.gone {
 		return short + ", which left the config and is being deleted"
 	}
-	if want, ok := s.want(d); t.held != nil && ok && d.ready != nil && *d.ready == want {
-		return "" // both may be held, and then it is at what it is held at
+	if t.held != nil {
+		// Going back waits for nobody but those that go back too: what is there has failed.
+		if want, _ := s.want(d); d.held == nil || d.ready != nil && *d.ready == want {
+			return ""
+		}
 	}
 	if r := t.rules[n]; r != nil {
 		if words := r.blocker(d, t); words != "" {
