@@ -65,6 +65,7 @@ type server struct {
 	t    *testing.T
 	url  string
 	logs *observer.ObservedLogs
+	stop func() error // ends Run and says how it ended; the test's end does it too
 }
 
 func serve(t *testing.T, secret ReadSecret, sources ...deploy.Source) *server {
@@ -81,10 +82,13 @@ func serve(t *testing.T, secret ReadSecret, sources ...deploy.Source) *server {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx, ln) }()
-	t.Cleanup(func() {
+	s.stop = sync.OnceValue(func() error {
 		http.DefaultClient.CloseIdleConnections()
 		cancel()
-		if err := <-done; err != nil {
+		return <-done
+	})
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
 			t.Error(err)
 		}
 		for _, e := range logs.All() {

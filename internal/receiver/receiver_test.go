@@ -6,6 +6,7 @@ import (
 	"crypto/sha1" //nolint:gosec // what old senders sign with
 	"crypto/sha512"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -409,10 +410,10 @@ func TestOneTokenForTwoSourcesWithTheSamePath(t *testing.T) {
 	}
 }
 
-func TestRunEndsInOrder(t *testing.T) {
+func TestWhoHoldsConnectionsHoldsNobodyUp(t *testing.T) {
 	s := serve(t, nil, source(t, "web", deploy.ReceiverGeneric))
 	addr := strings.TrimPrefix(s.url, "http://")
-	for range 2 * maxHandled { // who only holds connections holds nobody up
+	for range 2 * maxHandled {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
@@ -422,6 +423,47 @@ func TestRunEndsInOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if got := s.post(pathOf("web"), nil); got != http.StatusOK {
+		t.Errorf("answered %d", got)
+	}
+}
+
+func TestRunLetsARequestEnd(t *testing.T) {
+	s := serve(t, nil, source(t, "web", deploy.ReceiverGeneric))
+	body, rest := io.Pipe()
+	answered := make(chan int, 1)
+	go func() { answered <- s.send(http.MethodPost, pathOf("web"), body) }()
+	await(t, "the request is being handled", func() bool { return len(s.slots) == 1 })
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.stop() }()
+	await(t, "no more are taken", func() bool {
+		c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	if _, err := rest.Write([]byte("{}")); err != nil {
+		t.Error(err)
+	}
+	rest.Close()
+	if got := <-answered; got != http.StatusOK || s.of("web") != 1 {
+		t.Errorf("answered %d, polled %v", got, s.names)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMoreThanCanBeHandledIsSentAway(t *testing.T) {
+	s := serve(t, nil, source(t, "web", deploy.ReceiverGeneric))
+	for range maxHandled {
+		s.slots <- struct{}{}
+	}
+	if got := s.post(pathOf("web"), nil); got != http.StatusServiceUnavailable {
+		t.Errorf("answered %d", got)
+	}
+	<-s.slots
 	if got := s.post(pathOf("web"), nil); got != http.StatusOK {
 		t.Errorf("answered %d", got)
 	}
