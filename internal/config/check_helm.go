@@ -35,10 +35,16 @@ func (e *entry) checkRendering(h *deploy.HelmReleaseSpec) {
 	if m := h.CommonMetadata; m != nil {
 		e.checkCommonMetadata(m)
 	}
-	if d := h.DriftDetection; d != nil {
-		e.oneOf("driftDetection.mode", string(d.Mode), string(deploy.DriftEnabled), string(deploy.DriftWarn), string(deploy.DriftDisabled))
-		e.checkIgnoreRules("driftDetection.ignore", d.Ignore)
+	e.checkDriftDetection(h.DriftDetection)
+}
+
+// checkDriftDetection checks what is done about what others change.
+func (e *entry) checkDriftDetection(d *deploy.DriftDetection) {
+	if d == nil {
+		return
 	}
+	e.oneOf("driftDetection.mode", string(d.Mode), string(deploy.DriftEnabled), string(deploy.DriftWarn), string(deploy.DriftDisabled))
+	e.checkIgnoreRules("driftDetection.ignore", d.Ignore)
 }
 
 func (e *entry) checkPostRenderer(path string, r deploy.PostRenderer) {

@@ -28,6 +28,13 @@ func (e *entry) checkKustomization(k *deploy.KustomizationSpec) {
 	e.checkHealthCheckExprs(k.HealthCheckExprs)
 	e.checkReadyExprs(k.DependsOn)
 	e.checkIgnoreRules("ignore", k.Ignore)
+	e.checkDriftDetection(k.DriftDetection)
+	if r := k.Rollback; r != nil {
+		e.checkFallback(r.OnFailure, r.Group)
+		if r.OnFailure == deploy.OnFailureLastGood && !k.Wait && len(k.HealthChecks) == 0 && !e.brokenBelow("healthChecks") {
+			e.bad("rollback.onFailure", "nothing of this target is checked for health, so nothing could fail: set wait: true, or give healthChecks")
+		}
+	}
 	e.checkServiceAccount(k.ServiceAccountName)
 	if c := k.KubeConfig; c != nil {
 		e.checkKubeConfig(c)

@@ -30,6 +30,10 @@ func (e *entry) checkOperations(h *deploy.HelmReleaseSpec) {
 	}
 	if r := h.Rollback; r != nil {
 		e.checkDuration("rollback.timeout", r.Timeout)
+		e.checkFallback(r.OnFailure, r.Group)
+		if r.OnFailure == deploy.OnFailureLastGood && h.Upgrade != nil {
+			e.checkNoContradiction(*h.Upgrade)
+		}
 	}
 	if u := h.Uninstall; u != nil {
 		e.checkDuration("uninstall.timeout", u.Timeout)
@@ -39,6 +43,34 @@ func (e *entry) checkOperations(h *deploy.HelmReleaseSpec) {
 	if t := h.Test; t != nil {
 		e.checkDuration("test.timeout", t.Timeout)
 		e.checkTestFilters("test.filters", t.Filters)
+	}
+}
+
+// checkFallback checks what follows a revision that fails.
+func (e *entry) checkFallback(onFailure deploy.OnFailure, group string) {
+	e.oneOf("rollback.onFailure", string(onFailure), string(deploy.OnFailureKeep), string(deploy.OnFailureLastGood))
+	e.checkLabel("rollback.group", group)
+}
+
+// checkNoContradiction checks that an upgrade that is to be rolled back when it fails is not to be left, or undone in another way, too.
+func (e *entry) checkNoContradiction(u deploy.Upgrade) {
+	contradicts := func(what string) {
+		e.bad("rollback.onFailure", "%s rolls a failed upgrade back, and %s says otherwise: drop one of the two", deploy.OnFailureLastGood, what)
+	}
+	if s := u.Strategy; s != nil && s.Name == deploy.StrategyRetry {
+		contradicts("upgrade.strategy " + string(s.Name))
+	}
+	r := u.Remediation
+	if r == nil {
+		return
+	}
+	switch {
+	case r.Strategy == deploy.RemediateUninstall:
+		contradicts("upgrade.remediation.strategy " + string(r.Strategy))
+	case r.RemediateLastFailure != nil && !*r.RemediateLastFailure:
+		contradicts("upgrade.remediation.remediateLastFailure: false")
+	case r.Retries < 0:
+		contradicts("upgrade.remediation.retries: -1, which has no end,")
 	}
 }
 

@@ -69,6 +69,12 @@ func fillKustomization(k *deploy.KustomizationSpec) {
 	fillDuration(&k.RetryInterval, k.Interval.Duration)
 	fillDuration(&k.Timeout, defaultTargetTimeout)
 	fill(&k.DeletionPolicy, deploy.DeletionMirrorPrune)
+	if k.DriftDetection != nil {
+		fill(&k.DriftDetection.Mode, deploy.DriftEnabled)
+	}
+	if k.Rollback != nil {
+		fill(&k.Rollback.OnFailure, deploy.OnFailureKeep)
+	}
 	if k.PostBuild != nil {
 		fill(&k.PostBuild.SubstituteStrategy, deploy.SubstituteWithVariables)
 	}

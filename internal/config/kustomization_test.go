@@ -56,8 +56,10 @@ func TestEveryFieldOfAKustomizationIsRead(t *testing.T) {
 			{Paths: []string{"/metadata/annotations/example.com~1note", "/metadata/labels", "/spec/template/spec/containers/0/image", "/data/a~0b"}, Target: &deploy.Selector{}},
 			{Paths: []string{"/status"}},
 		},
-		KubeConfig: &deploy.KubeConfig{SecretRef: &deploy.SecretKeyRef{Name: "edge", Key: "kube.config"}, Context: "edge"},
-		Components: []string{"../../components/tls", "nested/one", "../edge-extra"},
+		DriftDetection: &deploy.DriftDetection{Mode: deploy.DriftWarn, Ignore: []deploy.IgnoreRule{{Paths: []string{"/spec/paused"}}}},
+		Rollback:       &deploy.RollbackPolicy{OnFailure: deploy.OnFailureLastGood, Group: "web"},
+		KubeConfig:     &deploy.KubeConfig{SecretRef: &deploy.SecretKeyRef{Name: "edge", Key: "kube.config"}, Context: "edge"},
+		Components:     []string{"../../components/tls", "nested/one", "../edge-extra"},
 		PostBuild: &deploy.PostBuild{
 			Substitute: map[string]string{"_region": "eu-west", "PORT2": "8080", "empty": ""},
 			SubstituteFrom: []deploy.SubstituteFrom{

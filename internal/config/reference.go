@@ -56,6 +56,29 @@ func (r *resolver) resolve() {
 	}
 	r.cycles()
 	r.releases()
+	r.groups()
+}
+
+// groups reports rollback groups that never go back, since no target of them says when.
+func (r *resolver) groups() {
+	type group struct{ namespace, name string }
+	starts, first := map[group]bool{}, map[group]*entry{}
+	for _, e := range r.entries {
+		t := deploy.Target{Kustomization: e.kustomization, HelmRelease: e.helmRelease}
+		g := group{e.name.Namespace, t.RollbackGroup()}
+		if g.name == "" {
+			continue
+		}
+		starts[g] = starts[g] || t.FallsBack()
+		if first[g] == nil {
+			first[g] = e
+		}
+	}
+	for g, e := range first {
+		if !starts[g] {
+			e.bad("rollback.group", "no target of %s has onFailure: %s, so that it never goes back: say for which of them that is to happen", g.name, deploy.OnFailureLastGood)
+		}
+	}
 }
 
 // source resolves the reference to a source and writes it out in full.

@@ -289,6 +289,8 @@ func specialSchema(t reflect.Type) *generator.Schema {
 		return &generator.Schema{Type: "string", Enum: []any{deploy.RemediateRollback, deploy.RemediateUninstall}}
 	case reflect.TypeFor[deploy.DriftMode]():
 		return &generator.Schema{Type: "string", Enum: []any{deploy.DriftEnabled, deploy.DriftWarn, deploy.DriftDisabled}}
+	case reflect.TypeFor[deploy.OnFailure]():
+		return &generator.Schema{Type: "string", Enum: []any{deploy.OnFailureKeep, deploy.OnFailureLastGood}}
 	case reflect.TypeFor[deploy.DeletionPropagation]():
 		return &generator.Schema{Type: "string", Enum: []any{deploy.PropagationBackground, deploy.PropagationForeground, deploy.PropagationOrphan}}
 	case reflect.TypeFor[deploy.DeletionPolicy]():

@@ -130,7 +130,7 @@ type (
 // oursOnly are the fields of a Kustomization that Flux has none for. What is neither here nor in Flux's schema fails the test below: a new field is either exported or put here,
 // and said to be left out.
 var oursOnly = []string{
-	"pruneLimit", "allowMassPrune", "kubeConfig.file", "kubeConfig.context", "postBuild.substituteFrom.file", "decryption.keys", "dependsOn.kind",
+	"pruneLimit", "allowMassPrune", "kubeConfig.file", "kubeConfig.context", "postBuild.substituteFrom.file", "decryption.keys", "dependsOn.kind", "driftDetection", "rollback",
 }
 
 // without takes the fields of a list out of a document.
