@@ -137,7 +137,9 @@ func (n news) SourceState(s deploy.SourceState) {
 // seen hands what the drift watcher sees to the scheduler, which is made after it.
 type seen struct{ of *agent }
 
-func (s seen) Drifted(n deploy.Name) { s.of.scheduler.Drifted(n) }
+func (s seen) Drifted(n deploy.Name, objects []deploy.ObjectID) {
+	s.of.scheduler.Drifted(n, objects...)
+}
 
 func (s seen) Contested(n deploy.Name, list []deploy.Contest) { s.of.scheduler.Contested(n, list) }
 

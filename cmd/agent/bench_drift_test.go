@@ -3,6 +3,7 @@ package main_test
 import (
 	"fmt"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,7 +56,15 @@ func measureDrift(b *testing.B, agent string, each int) {
 	b.ReportMetric(f.cpu()-cpu, "s-cpu-settled")
 	b.ReportMetric(float64(reads), "requests-settled")
 	b.ReportMetric(float64(watches), "watches-renewed")
+	since = time.Now()
 	took := f.meddle(10)
+	requests := map[string]int{}
+	for _, r := range testenv.Cluster(b).Requests(b, "towline/") {
+		if kind := r.URI[strings.LastIndex(path.Dir(r.URI), "/")+1:]; r.At.After(since) && !strings.Contains(r.URI, "watch=") {
+			requests[r.Verb+" "+strings.Split(strings.Split(kind, "/")[0], "?")[0]]++
+		}
+	}
+	b.Logf("requests of 40 repairs, 20 of manifests and 20 of releases: %v", requests)
 	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "ms-p50")
 	b.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, "ms-max")
 	b.ReportMetric(f.memory("VmRSS"), "MiB-settled")

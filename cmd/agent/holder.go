@@ -33,6 +33,6 @@ func (h *holder) end(t deploy.Target, ready bool) {
 	}
 	h.End(t, held)
 	if !known && ready {
-		h.news.Drifted(t.Name) // that says what there is to watch
+		h.news.Drifted(t.Name, nil) // that says what there is to watch
 	}
 }

@@ -26,8 +26,8 @@ type memory struct {
 	reached func()
 	// cache keeps what records name.
 	cache *cacheKeeper
-	log     *zap.Logger
-	tried   atomic.Bool
+	log   *zap.Logger
+	tried atomic.Bool
 }
 
 // Load reads the records. An error says that the cluster could not be reached; the scheduler tries again for as long as it takes, and shows it.

@@ -101,6 +101,12 @@ func (e *Engine) plan(ctx context.Context, w deploy.Work) (*deploy.Plan, error) 
 	if err != nil {
 		return nil, failure(ctx, deploy.ReasonPlanFailed, err)
 	}
+	if ids := n.repairs(known); len(ids) > 0 {
+		if err := here.planRepair(ctx, p, n, known, ids); err != nil {
+			return nil, failure(ctx, deploy.ReasonPlanFailed, err)
+		}
+		return p, nil
+	}
 	gone := droppedIDs(n.render, known, w.Full)
 	if blocked := emptyGuard(w, n.render, gone, known); blocked != nil {
 		return nil, blocked

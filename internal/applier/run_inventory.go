@@ -3,6 +3,8 @@ package applier
 import (
 	"context"
 
+	"sigs.k8s.io/cli-utils/pkg/object"
+
 	"github.com/towline/towline/internal/crashpoint"
 )
 
@@ -16,7 +18,7 @@ func (r *run) begin(ctx context.Context) error {
 			if e, ok := es[id]; ok && e.rendered == "" && !e.kept && e.blockedOf == 0 && e.uid == before.uid {
 				continue // unknown already
 			}
-			if r.results[id].err == nil { // the invalid ones are never sent
+			if e := es[id]; r.results[id].err == nil && !r.restores(id, e) { // the invalid ones are never sent
 				es.put(id, entry{uid: before.uid})
 			}
 		}
@@ -27,6 +29,12 @@ func (r *run) begin(ctx context.Context) error {
 		crashpoint.At("applier.inventory-written")
 	}
 	return err
+}
+
+// restores reports whether an object is only brought back to what the inventory says already. Nothing has to be written before that: after a crash it is not as the inventory says,
+// which the first check finds.
+func (r *run) restores(id object.ObjMetadata, e entry) bool {
+	return e.rendered != "" && e.rendered == r.note.render.hashes[id] && r.note.modes[id] == (mode{})
 }
 
 // announce writes what is about to happen to the dropped objects. Where too many of them are to go nothing happens to any, and how many there were is written down.
@@ -60,7 +68,10 @@ func (r *run) record(ctx context.Context) error {
 				continue
 			}
 			if !res.applied {
-				continue // begin has made it unknown
+				if e := es[id]; res.sent && e.rendered != "" {
+					es.put(id, entry{uid: e.uid}) // else begin has made it unknown
+				}
+				continue
 			}
 			e := entry{owned: res.owned, uid: res.uid, version: res.version}
 			if r.unhealthy[id] == "" {

@@ -83,8 +83,8 @@ func (t *target) tidy(now time.Time) (ended bool) {
 	return ended
 }
 
-// struck reports whether one of the sights, which are of drift, is to be told now, and whether the contests are others than before. Called with mu held.
-func (w *Watcher) struck(t *target, drifts []Sight) (tell, changed bool) {
+// struck are the objects of sights, all of drift, that are to be told now; changed reports whether the contests are others than before. Called with mu held.
+func (w *Watcher) struck(t *target, drifts []Sight) (tell []deploy.ObjectID, changed bool) {
 	at := w.now()
 	changed = t.tidy(at)
 	for _, s := range drifts {
@@ -94,7 +94,9 @@ func (w *Watcher) struck(t *target, drifts []Sight) (tell, changed bool) {
 			t.bouts[s.Object] = b
 		}
 		soon, paused := b.strike(at)
-		tell = tell || soon
+		if soon {
+			tell = append(tell, s.Object)
+		}
 		b.by = others(s)
 		if paused {
 			changed = true
@@ -125,7 +127,7 @@ func others(s Sight) string {
 
 // remind tells the targets of which an object has drifted in a pause that is over now, and says when there is something to remind of next; the zero time: never.
 func (w *Watcher) remind() (next time.Time) {
-	var tell []deploy.Name
+	tell := map[deploy.Name][]deploy.ObjectID{}
 	contests := map[deploy.Name][]deploy.Contest{}
 	w.mu.Lock()
 	now := w.now()
@@ -136,11 +138,11 @@ func (w *Watcher) remind() (next time.Time) {
 	}
 	for _, t := range w.targets {
 		changed := t.tidy(now)
-		for _, b := range t.bouts {
+		for id, b := range t.bouts {
 			if b.due && !now.Before(b.until) {
 				b.due = false
 				b.strike(now)
-				tell = append(tell, t.spec.Name)
+				tell[t.spec.Name] = append(tell[t.spec.Name], id)
 				changed = true
 			}
 			if b.due {
@@ -157,8 +159,8 @@ func (w *Watcher) remind() (next time.Time) {
 	for n, list := range contests {
 		w.news.Contested(n, list)
 	}
-	for _, n := range tell {
-		w.tell(n)
+	for n, objects := range tell {
+		w.tell(n, objects)
 	}
 	return next
 }

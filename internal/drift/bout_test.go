@@ -33,7 +33,7 @@ func TestOthers(t *testing.T) {
 // heard is a News that keeps the contests.
 type heard struct{ contests []int }
 
-func (*heard) Drifted(deploy.Name) {}
+func (*heard) Drifted(deploy.Name, []deploy.ObjectID) {}
 
 func (h *heard) Contested(_ deploy.Name, list []deploy.Contest) {
 	h.contests = append(h.contests, len(list))

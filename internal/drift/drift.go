@@ -62,8 +62,8 @@ func writtenByUs(managed []metav1.ManagedFieldsEntry) bool {
 
 // News hears what was seen. It never blocks.
 type News interface {
-	// Drifted says that a target's objects are not as it left them.
-	Drifted(deploy.Name)
+	// Drifted says which of a target's objects are not as it left them.
+	Drifted(n deploy.Name, objects []deploy.ObjectID)
 	// Contested says which objects of a target others insist on from now on: none, where they gave in.
 	Contested(deploy.Name, []deploy.Contest)
 }
@@ -207,8 +207,8 @@ func (w *Watcher) consider(t *target, sights []Sight) {
 	if changed {
 		w.news.Contested(t.spec.Name, contests)
 	}
-	if tell {
-		w.tell(t.spec.Name)
+	if len(tell) > 0 {
+		w.tell(t.spec.Name, tell)
 	}
 	if len(contests) > 0 {
 		w.wake() // to set the time of the reminder
@@ -222,9 +222,9 @@ func (w *Watcher) judge(spec deploy.Target, s Sight) bool {
 	return ByOthers(spec, s)
 }
 
-func (w *Watcher) tell(n deploy.Name) {
-	w.log.Debug("drift was seen", zap.Stringer("target", n))
-	w.news.Drifted(n)
+func (w *Watcher) tell(n deploy.Name, objects []deploy.ObjectID) {
+	w.log.Debug("drift was seen", zap.Stringer("target", n), zap.Stringers("objects", objects))
+	w.news.Drifted(n, objects)
 }
 
 func (w *Watcher) wake() {

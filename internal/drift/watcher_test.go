@@ -91,7 +91,12 @@ func newWorld(t *testing.T, user string) *world {
 }
 
 // Drifted and Contested make a world the watcher's News.
-func (w *world) Drifted(n deploy.Name) { w.told <- n }
+func (w *world) Drifted(n deploy.Name, objects []deploy.ObjectID) {
+	if len(objects) == 0 {
+		w.Error("drift of nothing was told")
+	}
+	w.told <- n
+}
 
 func (w *world) Contested(_ deploy.Name, list []deploy.Contest) {
 	w.mu.Lock()

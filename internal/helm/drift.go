@@ -101,7 +101,8 @@ func ownsField(owned map[string]any, path string) bool {
 
 // drift compares the objects of a revision with the cluster. What others added is none; a field that the manifest has and that is different is, unless a dry run shows that the server
 // would leave it so: it writes quantities in its own way, and a webhook may insist. An object that cannot be read is left out, and the error says so.
-func (op *operation) drift(t deploy.Target, version int, known *sameness) ([]deviation, error) {
+// With only it looks at those objects alone.
+func (op *operation) drift(t deploy.Target, version int, known *sameness, only []deploy.ObjectID) ([]deviation, error) {
 	rules, err := deploy.CompileIgnore(t.HelmRelease.DriftDetection.Ignore)
 	if err != nil {
 		return nil, fmt.Errorf("driftDetection.%w", err)
@@ -117,6 +118,9 @@ func (op *operation) drift(t deploy.Target, version int, known *sameness) ([]dev
 		return nil, err
 	}
 	op.kinds = kindsOf(pieces)
+	if len(only) > 0 {
+		pieces = slices.DeleteFunc(pieces, func(p piece) bool { return !slices.Contains(only, p.id) })
+	}
 	found := make([]*deviation, len(pieces))
 	failed := make([]error, len(pieces))
 	var group errgroup.Group

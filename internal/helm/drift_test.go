@@ -61,7 +61,7 @@ func TestDrift(t *testing.T) {
 		t.Helper()
 		var out []deviation
 		e.must(e.operateOn(t.Context(), target, limit, func(op *operation) (err error) {
-			out, err = op.drift(target, 1, known)
+			out, err = op.drift(target, 1, known, nil)
 			return err
 		}))
 		return out
@@ -90,7 +90,7 @@ func TestDrift(t *testing.T) {
 	repair := func(t *testing.T) {
 		t.Helper()
 		e.must(e.operateOn(t.Context(), target, limit, func(op *operation) error {
-			found, err := op.drift(target, 1, known)
+			found, err := op.drift(target, 1, known, nil)
 			if err != nil {
 				return err
 			}
@@ -157,7 +157,7 @@ func TestDrift(t *testing.T) {
 		patch(t, core+"/services/web", types.StrategicMergePatchType, `{"spec":{"selector":{"app":"other"}}}`)
 		var changes []deploy.Change
 		err = e.operateOn(t.Context(), target, limit, func(op *operation) error {
-			found, err := op.drift(target, 1, known)
+			found, err := op.drift(target, 1, known, nil)
 			if err != nil {
 				return err
 			}
@@ -181,7 +181,7 @@ func TestDriftOfPolicies(t *testing.T) {
 	known := newSameness()
 	look := func() (out []string) {
 		e.must(e.operateOn(t.Context(), target, limit, func(op *operation) error {
-			found, err := op.drift(target, 1, known)
+			found, err := op.drift(target, 1, known, nil)
 			for _, d := range found {
 				out = append(out, d.id.Name)
 			}
@@ -227,7 +227,7 @@ func TestDriftOfBusyObjects(t *testing.T) {
 	})
 	look := func() (out string) {
 		e.must(e.operateOn(t.Context(), target, limit, func(op *operation) error {
-			found, err := op.drift(target, 1, newSameness())
+			found, err := op.drift(target, 1, newSameness(), nil)
 			for _, d := range found {
 				out += strings.Join(d.fields, " ")
 			}

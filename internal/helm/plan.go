@@ -107,7 +107,7 @@ func (e *Engine) detect(ctx context.Context, n *note) error {
 	t := n.work.Target
 	return e.operate(ctx, t, n.place, targetTimeout(t), nil, func(op *operation) (err error) {
 		op.secrets.dry = true
-		n.found, err = op.drift(t, n.observed.last().version, e.sameOf(t.Name))
+		n.found, err = op.drift(t, n.observed.last().version, e.sameOf(t.Name), n.work.Drifted)
 		e.hold(t.Name, holding{op.pool.clients, op.kinds})
 		if len(n.found) > 0 {
 			n.decision = decision{do: doRepair}

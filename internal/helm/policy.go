@@ -129,7 +129,7 @@ type exhaustedError struct {
 	failures int
 	// undone says whether what the last try left was undone, and back whether that was by going back to a good revision.
 	undone, back bool
-	last   error // nil: not known any more
+	last         error // nil: not known any more
 }
 
 func (e *exhaustedError) Error() string {

@@ -10,6 +10,9 @@ const (
 	// maxLoadBackoff and maxSaveBackoff are short because without records nothing runs, and because an unsaved outcome is lost with the process.
 	maxLoadBackoff = 15 * time.Second
 	maxSaveBackoff = time.Minute
+	// repairNoted is how long after a repair the record of it is written: a node that comes back, or somebody's script, may have undone a hundred targets at once, and the requests
+	// for them go before. A crash within it loses a line of history.
+	repairNoted = time.Second
 	// saveTimeout bounds one write of a record.
 	saveTimeout = 15 * time.Second
 	// backoffJitter and intervalJitter spread targets that would otherwise march in step: shares of the wait.

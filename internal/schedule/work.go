@@ -109,7 +109,10 @@ func (l *loop) do(ctx context.Context, j *job) result {
 // attempt records what it sets out to do, tries, and records how that went. Each write only happens where it changes something.
 func (l *loop) attempt(ctx context.Context, j *job, progress deploy.Progress) result {
 	r := result{job: j, rec: intend(j.rec, j.work), stored: j.stored}
-	if l.save(ctx, &r); r.err != nil {
+	if repair := len(j.work.Drifted) > 0; !repair { // that sets out for nothing new
+		l.save(ctx, &r)
+	}
+	if r.err != nil {
 		now := time.Now()
 		r.rec = j.rec
 		r.outcome = deploy.Outcome{
@@ -129,8 +132,16 @@ func (l *loop) attempt(ctx context.Context, j *job, progress deploy.Progress) re
 		return r
 	}
 	r.rec = remember(r.rec, r.outcome, j.held)
+	if repaired(r) {
+		return r // what is written of it can wait: others may have drifted with it
+	}
 	l.save(context.WithoutCancel(ctx), &r) // an attempt that ended is recorded even where the process is told to end
 	return r
+}
+
+// repaired reports whether the attempt put right what had drifted, and that was all.
+func repaired(r result) bool {
+	return len(r.job.work.Drifted) > 0 && r.outcome.Phase == deploy.PhaseReady && r.rec.Intent == ""
 }
 
 // save writes the result's record unless memory holds it already.
@@ -220,8 +231,9 @@ func (l *loop) attempted(now time.Time, t *target, r result) {
 	t.reset()
 	t.ready = t.attempted
 	l.checkpoint(t)
-	if repair := len(r.job.work.Drifted) > 0; repair {
+	if len(r.job.work.Drifted) > 0 {
 		t.full = false // it was not before
+		t.saveAt = now.Add(repairNoted)
 	} else if r.job.work.Full || t.checkAt.IsZero() {
 		t.full, t.checkAt = false, time.Time{}
 		if t.spec.Interval > 0 {
