@@ -27,7 +27,9 @@ func newHolder(e engines, news drift.News, log *zap.Logger) *holder {
 func (h *holder) end(t deploy.Target, ready bool) {
 	held, known := drift.Holding{}, true
 	if t.Kustomization != nil {
-		held.Clients, held.Kinds = h.engines.manifests.Holds(t)
+		if h.engines.manifests.Minds(t) {
+			held.Clients, held.Kinds = h.engines.manifests.Holds(t)
+		}
 	} else {
 		held.Clients, held.Kinds, known = h.engines.releases.Holds(t)
 	}

@@ -34,6 +34,7 @@ func regarded(r *rendered, known entries, full bool) []object.ObjMetadata {
 func (n *note) decideApply(known entries, live map[object.ObjMetadata]seen) []deploy.Change {
 	n.apply, n.strangers, n.held = map[object.ObjMetadata]entry{}, map[object.ObjMetadata]bool{}, map[types.UID]bool{}
 	n.skip, n.modes, n.unread = map[object.ObjMetadata]entry{}, map[object.ObjMetadata]mode{}, map[object.ObjMetadata]bool{}
+	n.drifts = map[object.ObjMetadata]bool{}
 	var changes []deploy.Change
 	for _, u := range n.render.objects {
 		id := object.UnstructuredToObjMetadata(u)
@@ -56,6 +57,17 @@ func (n *note) decideApply(known entries, live map[object.ObjMetadata]seen) []de
 		if c.Reason == "" || c.Action == deploy.ActionSkip {
 			delete(n.render.invalid, id) // nothing is to be sent, so nothing stands in the way
 			continue
+		}
+		if isKnown && before.rendered == n.render.hashes[id] { // drift, then
+			if tolerated := n.tolerated(u, now); tolerated != deploy.DriftEnabled {
+				delete(n.render.invalid, id)
+				if tolerated == deploy.DriftWarn {
+					c.Action, c.Err = deploy.ActionDrift, nil
+					changes = append(changes, c)
+				}
+				continue
+			}
+			n.drifts[id] = true
 		}
 		if !isKnown {
 			n.strangers[id] = true

@@ -44,7 +44,7 @@ func (e *Engine) Deviates(t deploy.Target, id deploy.ObjectID, uid types.UID, m 
 		return false // there will be news when it is gone
 	case known.uid != uid:
 		return true
-	case known.version != "" && known.version == m.ResourceVersion:
+	case known.version != "" && known.version == m.ResourceVersion, lenient(m):
 		return false
 	}
 	e.mu.Lock()

@@ -23,6 +23,8 @@ import (
 // error of its own. In the order of the plan.
 func (e *Engine) Diff(ctx context.Context, w deploy.Work) ([]deploy.Difference, error) {
 	w.Full = true
+	mode := driftMode(w.Target)
+	w.Target = minding(w.Target)
 	aside := e.aside()
 	p, err := aside.Plan(ctx, w)
 	var blocked *blockedError
@@ -51,11 +53,38 @@ func (e *Engine) Diff(ctx context.Context, w deploy.Work) ([]deploy.Difference, 
 	}
 	var out []deploy.Difference
 	for _, d := range all {
-		if d != nil {
-			out = append(out, *d)
+		if d == nil {
+			continue
 		}
+		if mode != deploy.DriftEnabled && n.isDrift(d.Object) {
+			d.Action = deploy.ActionDrift
+		}
+		out = append(out, *d)
 	}
 	return out, nil
+}
+
+// minding is the target as if drift of it were to be put right, so that it is seen.
+func minding(t deploy.Target) deploy.Target {
+	if driftMode(t) == deploy.DriftEnabled {
+		return t
+	}
+	spec := *t.Kustomization
+	d := *spec.DriftDetection
+	d.Mode = deploy.DriftEnabled
+	spec.DriftDetection = &d
+	t.Kustomization = &spec
+	return t
+}
+
+// isDrift reports whether an object of the plan was applied as it is rendered, and is not so any more.
+func (n *note) isDrift(o deploy.ObjectID) bool {
+	for id := range n.drifts {
+		if objectID(id) == o {
+			return true
+		}
+	}
+	return false
 }
 
 // aside is the engine without a memory of its own: what is planned there is neither settled nor waited for. The inventories are the same; they are only read.

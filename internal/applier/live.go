@@ -30,6 +30,8 @@ type seen struct {
 	// mode that its marks ask for, byHand that somebody set more with kubectl than the artifact has.
 	mode   mode
 	byHand bool
+	// lenient: it says that drift of it is to be left.
+	lenient bool
 	// stray: it does not bear our inventory's name.
 	stray bool
 	// by names those who changed it, as far as that is known.
@@ -133,7 +135,8 @@ func (v view) seen(id object.ObjMetadata, m *metav1.PartialObjectMetadata) seen 
 	u, ignored := v.render.byID[id], v.render.ignored[id]
 	s := seen{
 		found: true, uid: m.UID, owned: ownedHash(m.ManagedFields, u, ignored), mode: modeOf(m), byHand: setByHand(m.ManagedFields, u, ignored),
-		stray: m.Annotations[inventory.OwningInventoryKey] != u.GetAnnotations()[inventory.OwningInventoryKey],
+		lenient: lenient(m),
+		stray:   m.Annotations[inventory.OwningInventoryKey] != u.GetAnnotations()[inventory.OwningInventoryKey],
 	}
 	if s.owned != v.known[id].owned {
 		s.by = meddlers(m.ManagedFields, u.Object)

@@ -89,7 +89,7 @@ func (m mode) and(other mode) mode {
 func checkMarks(o metadataOf) error {
 	var errs []error
 	for name, values := range map[string][]string{
-		markReconcile: {valueEnabled, valueDisabled}, markForce: {valueEnabled, valueDisabled}, markPrune: {valueEnabled, valueDisabled},
+		markReconcile: {valueEnabled, valueDisabled}, markForce: {valueEnabled, valueDisabled}, markPrune: {valueEnabled, valueDisabled}, markDrift: {valueEnabled, valueDisabled},
 		markSSA: {ssaOverride, ssaMerge, ssaIfNotPresent, ssaIgnore},
 	} {
 		for _, p := range prefixes {

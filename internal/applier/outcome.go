@@ -39,6 +39,9 @@ func (e *Engine) Apply(ctx context.Context, w deploy.Work, p *deploy.Plan, progr
 	}
 	e.setSettled(w, false)
 	err = r.outcome(ctx, r.do(ctx))
+	if f := n.driftFailure(p.Changes); err == nil && f != nil {
+		err = f
+	}
 	e.setSettled(w, err == nil && len(r.recalled) == 0)
 	changes := r.changes(p.Changes)
 	e.setRefused(w, n, changes, err)
@@ -61,7 +64,7 @@ func (r *run) changes(planned []deploy.Change) []deploy.Change {
 		switch {
 		case err != nil:
 			c.Err = err
-		case tried || c.Action == deploy.ActionKeep || c.Action == deploy.ActionSkip || c.Action == deploy.ActionWait && r.awaited:
+		case tried || c.Action == deploy.ActionDrift || c.Action == deploy.ActionKeep || c.Action == deploy.ActionSkip || c.Action == deploy.ActionWait && r.awaited:
 		case c.Action == deploy.ActionPrune && r.note.blocked != nil:
 			c.Err = errBlocked
 		case c.Action == deploy.ActionPrune:

@@ -40,6 +40,8 @@ type note struct {
 	// modes of the objects that are sent and have marks; unread are those whose marks in the cluster could not be read, or which may belong to others.
 	modes  map[object.ObjMetadata]mode
 	unread map[object.ObjMetadata]bool
+	// drifts are the objects that are sent only because somebody changed them.
+	drifts map[object.ObjMetadata]bool
 	// strangers are the rendered objects that the inventory does not know.
 	strangers map[object.ObjMetadata]bool
 	// held are the uids of the rendered objects that the inventory knows: they must not be deleted under another name.

@@ -37,7 +37,7 @@ type rendered struct {
 // prepare copies the built objects and makes them ours: a namespace where one is needed, the target's label, the owning inventory. It waits a moment for kinds that
 // the server does not know yet.
 func (e *site) prepare(ctx context.Context, i info, t deploy.Target, built []*unstructured.Unstructured) (*rendered, error) {
-	rules, err := deploy.CompileIgnore(t.Kustomization.Ignore)
+	rules, err := deploy.CompileIgnore(ignoreRules(t.Kustomization))
 	if err != nil {
 		return nil, err
 	}

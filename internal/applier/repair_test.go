@@ -23,7 +23,9 @@ func TestRepair(t *testing.T) {
 	w.text = w.configMap("a", "1") + w.configMap("b", "1") + w.configMap("c", "1")
 	w.converge(false)
 	w.converge(true)
-	id := func(name string) deploy.ObjectID { return deploy.ObjectID{Kind: "ConfigMap", Namespace: w.ns, Name: name} }
+	id := func(name string) deploy.ObjectID {
+		return deploy.ObjectID{Kind: "ConfigMap", Namespace: w.ns, Name: name}
+	}
 	meddle := func(names ...string) {
 		t.Helper()
 		for _, n := range names {
