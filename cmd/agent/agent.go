@@ -69,6 +69,7 @@ func newAgent(settings config.Agent, cfg *config.Config, log *zap.Logger) (*agen
 	a.records = &memory{
 		Store: record.New(clients, cfg.Namespace), client: clients.Kubernetes, namespace: cfg.Namespace,
 		reached: func() { a.board.SetReady(status.GateCluster, true) }, cache: a.cache, log: log,
+		late: func() { a.poller.PokeAll() }, // their keys and credentials may be Secrets
 	}
 	a.drift = newHolder(brings, seen{a}, log)
 	a.scheduler = schedule.New(runner{attempts, a.cache, a.drift}, a.records, outcomes{a.board, a.notifier}, limits, log)

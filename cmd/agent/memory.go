@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
@@ -22,8 +23,8 @@ type memory struct {
 	*record.Store
 	client    kubernetes.Interface
 	namespace string
-	// reached is called once, when the API server has answered for the first time.
-	reached func()
+	// reached is called when the API server has answered; late before that where it did not at first.
+	reached, late func()
 	// cache keeps what records name.
 	cache *cacheKeeper
 	log   *zap.Logger
@@ -34,19 +35,28 @@ type memory struct {
 func (m *memory) Load(ctx context.Context) ([]deploy.Record, error) {
 	if err := ensureNamespace(ctx, m.client, m.namespace); err != nil {
 		m.tried.Store(true)
-		return nil, err
+		return nil, suspicious(err)
 	}
 	records, err := m.Store.Load(ctx)
 	if err != nil && !partial(err) {
 		m.tried.Store(true)
-		return nil, err
+		return nil, suspicious(err)
 	}
 	if m.tried.Load() {
 		m.log.Info("cluster reached")
+		m.late()
 	}
 	m.reached()
 	m.cache.noteAll(records)
 	return records, err
+}
+
+// suspicious says that the clock may be wrong where that is why the API server is not believed.
+func suspicious(err error) error {
+	if clock := deploy.SuspectClock(err, time.Now()); clock != nil {
+		return clock
+	}
+	return err
 }
 
 // partial reports whether an error of Load came with the records that could be read.

@@ -111,6 +111,8 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"agent":         cmdAgent,
 			"alerts":        cmdAlerts,
+			"api-away":      cmdAPIAway,
+			"api-back":      cmdAPIBack,
 			"await":         cmdAwait,
 			"await-death":   cmdAwaitDeath,
 			"certificate":   cmdCertificate,
@@ -158,6 +160,8 @@ type world struct {
 	log         string
 	receiver    *receiver
 	signers     *signers
+	// front is where the API server is to be found, behind where it is, as host:port.
+	front, behind string
 
 	process *exec.Cmd
 	done    chan struct{}

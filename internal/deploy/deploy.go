@@ -292,8 +292,10 @@ const (
 	ReasonRolledBack = "RolledBack"
 	// ReasonDriftDetected: objects of a release differ from its manifest, and driftDetection.mode says to warn only, or they could not be repaired.
 	ReasonDriftDetected = "DriftDetected"
-	ReasonTimeout       = "Timeout"
-	ReasonCanceled      = "Canceled"
+	// ReasonClockSuspect: a certificate on the way to the cluster begins in the future as this machine's clock goes.
+	ReasonClockSuspect = "ClockSuspect"
+	ReasonTimeout      = "Timeout"
+	ReasonCanceled     = "Canceled"
 )
 
 // Failure is an error with the reason that an engine gives it; reconcile turns it into status. Degraded says that the rest of the target is as wanted.

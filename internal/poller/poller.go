@@ -110,6 +110,18 @@ func (p *Poller) Poke(name deploy.Name) bool {
 	return true
 }
 
+// PokeAll makes every source be polled now, for what all of them may have waited for has come back. Suspended ones stay suspended.
+func (p *Poller) PokeAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.loops {
+		select {
+		case l.poke <- struct{}{}:
+		default: // it has been poked already
+		}
+	}
+}
+
 // PollOnce polls every source once, all at the same time, and waits for them. The error joins those of the sources that failed.
 func (p *Poller) PollOnce(ctx context.Context) error {
 	p.mu.Lock()

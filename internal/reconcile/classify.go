@@ -10,6 +10,9 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
+// clockRetry is when another attempt follows one that a suspect clock made fail: the clock may be set at any moment.
+const clockRetry = 15 * time.Second
+
 // stage is how far an attempt came.
 type stage int
 
@@ -27,6 +30,9 @@ func classify(err, parent error, at stage, kind deploy.Kind) (deploy.Phase, stri
 	}
 	if errors.Is(parent, context.Canceled) {
 		return deploy.PhaseFailed, deploy.ReasonCanceled
+	}
+	if deploy.SuspectClock(err, time.Now()) != nil { // whatever it kept the engine from
+		return deploy.PhaseFailed, deploy.ReasonClockSuspect
 	}
 	var failure *deploy.Failure
 	if errors.As(err, &failure) && failure.Reason != "" && failure.Reason != deploy.ReasonCanceled {

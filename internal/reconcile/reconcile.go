@@ -169,6 +169,9 @@ func (r *Reconciler) finish(parent context.Context, out deploy.Outcome, at stage
 	if errors.As(out.Err, &f) {
 		out.RetryAfter, out.FellBack = f.RetryAfter, f.FellBack
 	}
+	if clock := deploy.SuspectClock(out.Err, out.Finished); clock != nil && out.Reason == deploy.ReasonClockSuspect {
+		out.Err, out.RetryAfter = clock, clockRetry
+	}
 	if out.Reason == deploy.ReasonTimeout && (t.HelmRelease == nil || f == nil) { // of a release's operations each has its own time, and says so
 		out.Err = fmt.Errorf("gave up after %s: %w", limit(t), out.Err)
 	}

@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -118,6 +119,7 @@ func TestErrorsBecomeReasons(t *testing.T) {
 	failure := func(reason string, degraded bool) error {
 		return fmt.Errorf("wrapped: %w", &deploy.Failure{Reason: reason, Degraded: degraded, Err: errors.New("no")})
 	}
+	slow := x509.CertificateInvalidError{Reason: x509.Expired, Cert: &x509.Certificate{NotBefore: time.Now().Add(time.Hour), NotAfter: time.Now().Add(2 * time.Hour)}}
 	for _, tc := range []struct {
 		name   string
 		kind   deploy.Kind
@@ -131,6 +133,7 @@ func TestErrorsBecomeReasons(t *testing.T) {
 		{"the stage's, of a plan", deploy.KindHelmRelease, errors.New("no"), nil, deploy.PhaseFailed, deploy.ReasonPlanFailed},
 		{"the stage's, of an apply", deploy.KindHelmRelease, nil, errors.New("no"), deploy.PhaseFailed, deploy.ReasonApplyFailed},
 		{"the stage's, of a failure without a reason", deploy.KindKustomization, nil, failure("", false), deploy.PhaseFailed, deploy.ReasonApplyFailed},
+		{"a clock that is slow", deploy.KindKustomization, nil, fmt.Errorf("wrapped: %w", &deploy.Failure{Reason: deploy.ReasonApplyFailed, Err: slow}), deploy.PhaseFailed, deploy.ReasonClockSuspect},
 		{"a timeout", deploy.KindKustomization, nil, fmt.Errorf("get: %w", context.DeadlineExceeded), deploy.PhaseFailed, deploy.ReasonTimeout},
 		{"the stage's, of a request that was cancelled by somebody else", deploy.KindKustomization, nil, context.Canceled, deploy.PhaseFailed, deploy.ReasonApplyFailed},
 	} {
@@ -138,6 +141,9 @@ func TestErrorsBecomeReasons(t *testing.T) {
 			e := &engine{changes: oneChange, plan: func(context.Context) error { return tc.plan }, apply: func(context.Context, deploy.Progress) error { return tc.apply }}
 			r, _ := reconciler(e)
 			out := r.Reconcile(t.Context(), work(tc.kind), nil)
+			if tc.reason == deploy.ReasonClockSuspect && (out.RetryAfter <= 0 || out.RetryAfter > 30*time.Second || !strings.HasPrefix(out.Err.Error(), "clock suspect: the certificate")) {
+				t.Errorf("tried again after %s: %v", out.RetryAfter, out.Err)
+			}
 			if out.Phase != tc.phase || out.Reason != tc.reason || out.Err == nil {
 				t.Errorf("got %s, %s, %v; want %s, %s", out.Phase, out.Reason, out.Err, tc.phase, tc.reason)
 			}

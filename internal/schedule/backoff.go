@@ -8,7 +8,7 @@ const (
 	// defaultRetry caps the backoff of a target without intervals, as in a record of an older version.
 	defaultRetry = 10 * time.Minute
 	// maxLoadBackoff and maxSaveBackoff are short because without records nothing runs, and because an unsaved outcome is lost with the process.
-	maxLoadBackoff = 15 * time.Second
+	maxLoadBackoff = 5 * time.Second
 	maxSaveBackoff = time.Minute
 	// repairNoted is how long after a repair the record of it is written: a node that comes back, or somebody's script, may have undone a hundred targets at once, and the requests
 	// for them go before. A crash within it loses a line of history.
