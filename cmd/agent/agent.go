@@ -65,7 +65,7 @@ func newAgent(settings config.Agent, cfg *config.Config, log *zap.Logger) (*agen
 		deploy.KindKustomization: brings.manifests,
 		deploy.KindHelmRelease:   brings.releases,
 	}, log)
-	limits := schedule.Limits{Kustomizations: settings.Concurrency.Kustomizations, HelmReleases: settings.Concurrency.HelmReleases, Grace: settings.ShutdownTimeout}
+	limits := schedule.Limits{Kustomizations: settings.Concurrency.Kustomizations, HelmReleases: settings.Concurrency.HelmReleases, Resync: settings.Resync, Grace: settings.ShutdownTimeout}
 	a.records = &memory{
 		Store: record.New(clients, cfg.Namespace), client: clients.Kubernetes, namespace: cfg.Namespace,
 		reached: func() { a.board.SetReady(status.GateCluster, true) }, cache: a.cache, log: log,

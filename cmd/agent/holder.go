@@ -23,6 +23,13 @@ func newHolder(e engines, news drift.News, log *zap.Logger) *holder {
 	return &holder{Watcher: drift.New(judges, news, log.Named("drift")), engines: e, news: news}
 }
 
+// suffices reports whether watching a target's objects finds whatever a full check would: not where health is checked, which turns bad by itself, and not of releases, whose records others
+// may write.
+func (h *holder) suffices(t deploy.Target) bool {
+	k := t.Kustomization
+	return k != nil && !k.Wait && len(k.HealthChecks) == 0 && h.Watches(t.Name)
+}
+
 // end tells the watcher what a target holds after an attempt.
 func (h *holder) end(t deploy.Target, ready bool) {
 	held, known := drift.Holding{}, true

@@ -29,6 +29,7 @@ func (r runner) Reconcile(ctx context.Context, w deploy.Work, progress deploy.Pr
 		r.drift.Begin(w.Target.Name)
 		out := r.Runner.Reconcile(ctx, w, progress)
 		r.drift.end(w.Target, out.Phase == deploy.PhaseReady)
+		out.Watched = r.drift.suffices(w.Target)
 		return out
 	}
 	out := deploy.Outcome{

@@ -35,6 +35,8 @@ type agentSection struct {
 	LogFormat string `json:"logFormat,omitempty"`
 	// Concurrency bounds how many targets run at once.
 	Concurrency *concurrencySection `json:"concurrency,omitempty"`
+	// Resync is the time between full checks of manifests all of whose objects are watched, where their interval is shorter. Default: 1h.
+	Resync *metav1.Duration `json:"resync,omitempty"`
 	// ShutdownTimeout is how long running work may take to end after a signal. Default: 30s.
 	ShutdownTimeout *metav1.Duration `json:"shutdownTimeout,omitempty"`
 }

@@ -36,6 +36,7 @@ type Agent struct {
 	// LogFormat is json or console.
 	LogFormat       string
 	Concurrency     Concurrency
+	Resync          time.Duration
 	ShutdownTimeout time.Duration
 }
 
@@ -181,6 +182,7 @@ func agentOf(v *viper.Viper) Agent {
 			Kustomizations: values["concurrency.kustomizations"].(int),
 			HelmReleases:   values["concurrency.helmReleases"].(int),
 		},
+		Resync:          values["resync"].(time.Duration),
 		ShutdownTimeout: values["shutdownTimeout"].(time.Duration),
 	}
 }

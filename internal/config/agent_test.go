@@ -49,7 +49,7 @@ func TestSettingsHaveDefaults(t *testing.T) {
 	want := Agent{
 		Config: filepath.Join(t.TempDir(), "missing.yaml"), CacheDir: "/var/cache/towline", Listen: "127.0.0.1:9797", Socket: "/run/towline/towline.sock",
 		CacheSize: 1 << 30, Limits: Limits{Compressed: 64 << 20, Unpacked: 256 << 20, Files: 20_000},
-		LogLevel: "info", LogFormat: "json", Concurrency: Concurrency{Kustomizations: 4, HelmReleases: 3}, ShutdownTimeout: 30 * time.Second,
+		LogLevel: "info", LogFormat: "json", Concurrency: Concurrency{Kustomizations: 4, HelmReleases: 3}, Resync: time.Hour, ShutdownTimeout: 30 * time.Second,
 	}
 	got, err := LoadAgent(flagsWith(t, "--config", want.Config))
 	try(t, err)
@@ -99,6 +99,7 @@ func TestFlagsBeatTheEnvironmentThatBeatsTheFileThatBeatsTheDefault(t *testing.T
 		"log-format":                 {"logFormat: console", "json", "console", func(a Agent) any { return a.LogFormat }, "console", "json", "console"},
 		"concurrency-kustomizations": {"concurrency: {kustomizations: 7}", "8", "9", func(a Agent) any { return a.Concurrency.Kustomizations }, 7, 8, 9},
 		"concurrency-helm-releases":  {"concurrency: {helmReleases: 7}", "8", "9", func(a Agent) any { return a.Concurrency.HelmReleases }, 7, 8, 9},
+		"resync":                     {"resync: 1m", "2m", "3m", func(a Agent) any { return a.Resync }, time.Minute, 2 * time.Minute, 3 * time.Minute},
 		"shutdown-timeout":           {"shutdownTimeout: 1m", "2m", "3m", func(a Agent) any { return a.ShutdownTimeout }, time.Minute, 2 * time.Minute, 3 * time.Minute},
 	}
 	if len(cases) != len(settings)-1 { // all but --config, which a file cannot give
@@ -187,7 +188,7 @@ func TestExampleShowsTheDefaultsOfTheSettings(t *testing.T) {
 	for _, line := range []string{
 		"cacheDir: " + defaults.CacheDir, "cacheSize: " + size(defaults.CacheSize).String(),
 		"compressed: " + size(defaults.Limits.Compressed).String(), "unpacked: " + size(defaults.Limits.Unpacked).String(), "files: 20000", "listen: " + defaults.Listen, "listenReceivers: " + defaults.ListenReceivers, "socket: " + defaults.Socket, "logLevel: " + defaults.LogLevel,
-		"logFormat: " + defaults.LogFormat, "kustomizations: 4", "helmReleases: 3", "shutdownTimeout: " + defaults.ShutdownTimeout.String(),
+		"logFormat: " + defaults.LogFormat, "kustomizations: 4", "helmReleases: 3", "resync: 1h", "shutdownTimeout: " + defaults.ShutdownTimeout.String(),
 	} {
 		if !strings.Contains(string(content), line) {
 			t.Errorf("configs/example.yaml does not show %q", line)

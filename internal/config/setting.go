@@ -52,6 +52,7 @@ var settings = []setting{
 	{key: "logFormat", flag: "log-format", usage: "`format` of the log: json or console", fallback: always("json"), valid: validWord("json", "console")},
 	{key: "concurrency.kustomizations", flag: "concurrency-kustomizations", usage: "`number` of kustomizations that run at once", fallback: always(4), valid: validCount},
 	{key: "concurrency.helmReleases", flag: "concurrency-helm-releases", usage: "`number` of Helm releases that run at once", fallback: always(3), valid: validCount},
+	{key: "resync", flag: "resync", usage: "`time` between full checks of what is watched anyway, where interval is shorter", fallback: always(time.Hour), valid: validTimeout},
 	{key: "shutdownTimeout", flag: "shutdown-timeout", usage: "`time` that running work may take to end after a signal", fallback: always(30 * time.Second), valid: validTimeout},
 }
 

@@ -269,7 +269,9 @@ type Outcome struct {
 	// RetryAfter is Failure's.
 	RetryAfter time.Duration
 	// FellBack is Failure's.
-	FellBack          bool
+	FellBack bool
+	// Watched: whatever happens to what the target has is seen when it happens, so that looking for it can be rare.
+	Watched           bool
 	Started, Finished time.Time
 }
 

@@ -81,6 +81,8 @@ type Watcher struct {
 	wanted map[deploy.Name]bool
 	// targets by the value of the label that their objects bear.
 	targets map[string]*target
+	// live are the kinds that are watched everywhere now.
+	live map[key]bool
 }
 
 // target is one whose objects are watched.
@@ -99,7 +101,7 @@ func newTarget(spec deploy.Target, h Holding) *target {
 
 // New makes a watcher. Kinds of targets without a judge are judged ByOthers. No request is made before Run.
 func New(judges map[deploy.Kind]Judge, news News, log *zap.Logger) *Watcher {
-	return &Watcher{judges: judges, news: news, log: log, now: time.Now, signal: make(chan struct{}, 1), wanted: map[deploy.Name]bool{}, targets: map[string]*target{}}
+	return &Watcher{judges: judges, news: news, log: log, now: time.Now, signal: make(chan struct{}, 1), wanted: map[deploy.Name]bool{}, targets: map[string]*target{}, live: map[key]bool{}}
 }
 
 // Set says which targets there are. What others left is not watched any more, nor what suspended ones have; those that are new are watched from the end of their next attempt.
@@ -172,6 +174,31 @@ func (w *Watcher) End(spec deploy.Target, h Holding) {
 		w.wake()
 	}
 	w.consider(t, pending)
+}
+
+// Watches reports whether every kind of object that a target has is being watched now, everywhere.
+func (w *Watcher) Watches(n deploy.Name) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := w.targets[n.LabelValue()]
+	if t == nil || len(t.holding.Kinds) == 0 {
+		return false
+	}
+	for kind := range t.holding.Kinds {
+		if !w.live[key{t.holding.Clients, kind}] {
+			return false
+		}
+	}
+	return true
+}
+
+// isLive notes whether a kind is watched everywhere now.
+func (w *Watcher) isLive(k key, yes bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if delete(w.live, k); yes {
+		w.live[k] = true
+	}
 }
 
 // see takes in what a watch shows.

@@ -22,6 +22,8 @@ const (
 	// firstPause and mostPause bound the pauses after a watch that could not be begun.
 	firstPause = time.Second
 	mostPause  = time.Minute
+	// longestGap is how long a watch may be away, in one pause, before nobody relies on it any more.
+	longestGap = 15 * time.Second
 	// firstDenied and mostDenied bound the pauses after a denial, each twice the one before: an API server that has just started may deny for a moment what it allows. Until it is
 	// allowed, drift is found by the targets' full checks.
 	firstDenied = 10 * time.Second
@@ -83,7 +85,9 @@ func (f *follower) deny(namespace string, err error) {
 
 // follow watches in one namespace, or with an empty name in all, until ctx ends or that is denied. Watches are resumed where they ended; what cannot be reached now is tried again.
 func (f *follower) follow(ctx context.Context, namespace string) error {
-	known := &known{sees: func(label string, s Sight) { f.watcher.see(f.key.clients, label, s) }, kind: f.key.kind, objects: map[object]state{}}
+	defer f.watcher.isLive(f.key, false)
+	begun := func() { f.watcher.isLive(f.key, namespace == "") }
+	known := &known{begun: begun, sees: func(label string, s Sight) { f.watcher.see(f.key.clients, label, s) }, kind: f.key.kind, objects: map[object]state{}}
 	var reflector *cache.Reflector
 	pause := firstPause
 	for {
@@ -106,6 +110,10 @@ func (f *follower) follow(ctx context.Context, namespace string) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(pause):
+		}
+		if pause > longestGap {
+			f.watcher.isLive(f.key, false) // until it is listed again: too much may have happened meanwhile
+			reflector = nil
 		}
 		pause = min(2*pause, mostPause)
 	}

@@ -32,6 +32,8 @@ type known struct {
 	objects map[object]state
 	// listed: what is new from now on was made since.
 	listed bool
+	// begun is called with each whole list: what follows is seen. May be nil.
+	begun func()
 }
 
 var _ cache.ReflectorStore = (*known)(nil)
@@ -69,6 +71,9 @@ func (k *known) Replace(list []any, _ string) error {
 		}
 	}
 	k.listed = true
+	if k.begun != nil {
+		k.begun()
+	}
 	return nil
 }
 

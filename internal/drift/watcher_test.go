@@ -166,6 +166,17 @@ func (w *world) awaitWatches(want ...string) {
 	})
 }
 
+// relied waits until the target counts as watched, or not.
+func (w *world) relied(yes bool) {
+	w.Helper()
+	testenv.Await(w.T, patience, "that it is relied upon", func() error {
+		if got := w.watcher.Watches(w.spec.Name); got != yes {
+			return diffError(fmt.Sprintf("watched: %t", got))
+		}
+		return nil
+	})
+}
+
 type diffError string
 
 func (d diffError) Error() string { return string(d) }
@@ -223,6 +234,7 @@ func TestWatcher(t *testing.T) {
 	w.start()
 	w.watcher.End(w.spec, w.holding(deploy.ObjectKinds{configMaps: {w.ns}}))
 	w.awaitWatches("/api/v1/configmaps")
+	w.relied(true)
 	w.silent("what was there before")
 
 	w.put("a", "somebody", map[string]string{"color": "red"})
@@ -258,6 +270,7 @@ func TestWatcher(t *testing.T) {
 	w.put("c", "somebody", nil)
 	w.watcher.End(w.spec, Holding{})
 	w.awaitWatches()
+	w.relied(false)
 	w.silent("a target that has nothing any more")
 
 	w.watcher.End(w.spec, w.holding(deploy.ObjectKinds{configMaps: {w.ns}, {Kind: "Secret"}: {w.ns}}))
@@ -367,6 +380,7 @@ func TestWatcherWithFewRights(t *testing.T) {
 	w.awaitWatches(mine)
 	w.put("a", "somebody", map[string]string{"color": "green"})
 	w.heard("an object in the namespace that may be watched still")
+	w.relied(false)
 }
 
 func TestKnown(t *testing.T) {

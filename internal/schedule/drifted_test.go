@@ -109,3 +109,30 @@ func TestDriftedObjects(t *testing.T) {
 		})
 	})
 }
+
+func TestResync(t *testing.T) {
+	for name, c := range map[string]struct {
+		watched bool
+		second  time.Duration
+	}{
+		"where a target is watched, checks are rare once one has shown that all is well": {true, 3 * time.Hour},
+		"where it is not, the interval holds":                                           {false, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, Limits{Resync: 3 * time.Hour}, nil, func(r *rig) {
+				r.runner.mu.Lock()
+				r.runner.watched[ks("a")] = c.watched
+				r.runner.mu.Unlock()
+				r.Set([]deploy.Target{entry(ks("a"), "s")}) // interval 1h
+				r.Revised(revision("s", "1"))
+				r.want("kustomization/a@1")
+				r.pass(61 * time.Minute)
+				r.want("kustomization/a@1 full")
+				r.pass(c.second - 2*time.Minute)
+				r.want()
+				r.pass(3 * time.Minute)
+				r.want("kustomization/a@1 full")
+			})
+		})
+	}
+}

@@ -76,13 +76,15 @@ type fakeRunner struct {
 	fail    map[deploy.Name]error
 	changes map[deploy.Name]int
 	// sick are the digests with which targets do not become healthy; releases go back by themselves then.
-	sick    map[deploy.Name]string
+	sick map[deploy.Name]string
+	// watched are the targets that are.
+	watched map[deploy.Name]bool
 	running map[deploy.Name]*attempt
 	most    int
 }
 
 func newRunner() *fakeRunner {
-	return &fakeRunner{hold: map[deploy.Name]bool{}, fail: map[deploy.Name]error{}, changes: map[deploy.Name]int{}, sick: map[deploy.Name]string{}, running: map[deploy.Name]*attempt{}}
+	return &fakeRunner{hold: map[deploy.Name]bool{}, fail: map[deploy.Name]error{}, changes: map[deploy.Name]int{}, sick: map[deploy.Name]string{}, watched: map[deploy.Name]bool{}, running: map[deploy.Name]*attempt{}}
 }
 
 func (r *fakeRunner) begin(a *attempt, n deploy.Name, line string) (hold bool, changes int, err error) {
@@ -125,6 +127,7 @@ func (r *fakeRunner) Reconcile(ctx context.Context, w deploy.Work, progress depl
 		Changes: make([]deploy.Change, changes), Started: started, Finished: time.Now(), Err: err,
 	}
 	r.mu.Lock()
+	out.Watched = r.watched[n]
 	sick := r.sick[n] == strings.TrimPrefix(out.Digest, "sha256:")
 	r.mu.Unlock()
 	switch {

@@ -42,6 +42,8 @@ type Board interface {
 type Limits struct {
 	// Kustomizations and HelmReleases are how many attempts of each kind run at once. Defaults: 8 and 2.
 	Kustomizations, HelmReleases int
+	// Resync is the least time between full checks of targets that are watched. Default: their interval.
+	Resync time.Duration
 	// Grace is how long Run lets attempts that are changing the cluster go on after its context ended. Default: 20s.
 	Grace time.Duration
 }

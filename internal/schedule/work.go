@@ -236,8 +236,12 @@ func (l *loop) attempted(now time.Time, t *target, r result) {
 		t.saveAt = now.Add(repairNoted)
 	} else if r.job.work.Full || t.checkAt.IsZero() {
 		t.full, t.checkAt = false, time.Time{}
-		if t.spec.Interval > 0 {
-			t.checkAt = now.Add(spread(t.spec.Interval, intervalJitter, l.jitter()))
+		interval := t.spec.Interval
+		if r.outcome.Watched && r.job.work.Full { // what was before is as it should be, and what comes is seen
+			interval = max(interval, l.limits.Resync)
+		}
+		if interval > 0 {
+			t.checkAt = now.Add(spread(interval, intervalJitter, l.jitter()))
 		}
 	}
 }
