@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"context"
 	"crypto/x509"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -149,6 +150,18 @@ func TestErrorsBecomeReasons(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a clock that is slow, whatever it kept the engine from, and soon another try", func(t *testing.T) {
+		begins := time.Now().Add(time.Hour)
+		early := x509.CertificateInvalidError{Cert: &x509.Certificate{NotBefore: begins, NotAfter: begins.Add(time.Hour)}, Reason: x509.Expired}
+		e := &engine{changes: oneChange, apply: func(context.Context, deploy.Progress) error {
+			return &deploy.Failure{Reason: deploy.ReasonBuildFailed, RetryAfter: time.Hour, Err: early}
+		}}
+		r, _ := reconciler(e)
+		out := r.Reconcile(t.Context(), work(deploy.KindKustomization), nil)
+		if out.Phase != deploy.PhaseFailed || out.Reason != deploy.ReasonClockSuspect || out.RetryAfter <= 0 || out.RetryAfter > 25*time.Second {
+			t.Errorf("outcome %+v", out)
+		}
+	})
 	t.Run("a cancellation, whatever the engine makes of it", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		e := &engine{changes: oneChange, apply: func(context.Context, deploy.Progress) error {

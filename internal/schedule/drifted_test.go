@@ -116,7 +116,7 @@ func TestResync(t *testing.T) {
 		second  time.Duration
 	}{
 		"where a target is watched, checks are rare once one has shown that all is well": {true, 3 * time.Hour},
-		"where it is not, the interval holds":                                           {false, time.Hour},
+		"where it is not, the interval holds":                                            {false, time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, Limits{Resync: 3 * time.Hour}, nil, func(r *rig) {
