@@ -3,7 +3,6 @@ package reconcile_test
 import (
 	"context"
 	"crypto/x509"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
