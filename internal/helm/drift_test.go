@@ -133,6 +133,19 @@ func TestDrift(t *testing.T) {
 			`update Service/web spec.selector.app: it was changed by "somebody"`,
 			`update Deployment/web metadata.labels["towline.dev/target"] spec.template.spec.containers[2].image: it was changed by "somebody"`,
 		)
+		e.counter.take()
+		e.must(e.operateOn(t.Context(), target, limit, func(op *operation) error {
+			found, err := op.drift(target, 1, known, []deploy.ObjectID{{Kind: "Secret", Namespace: e.ns, Name: "secret"}})
+			if d := cmp.Diff([]string{`update Secret/secret data.a: it was changed by "somebody"`}, said(found)); d != "" {
+				t.Errorf("deviations of one object (-want +got):\n%s", d)
+			}
+			return err
+		}))
+		for _, r := range e.counter.take() {
+			if strings.Contains(r, "/configmaps/") || strings.Contains(r, "/deployments/") {
+				t.Errorf("it looked at another object: %s", r)
+			}
+		}
 		repair(t)
 		d := e.deployment("web")
 		wantEqual(t, "image", d.Spec.Template.Spec.Containers[2].Image, "example.org/b:1")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,7 +80,7 @@ func (a *account) fetch(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, secretTimeout)
 	defer cancel()
 	data, err := a.secret(ctx, a.sink.Namespace, name)
-	refused := apierrors.IsNotFound(err) || apierrors.IsForbidden(err)
+	refused := errors.Is(err, fs.ErrNotExist) || apierrors.IsNotFound(err) || apierrors.IsForbidden(err)
 	switch {
 	case err == nil && text(data[keyAddress]) == "" && text(data[keyToken]) == "":
 		return fmt.Errorf("the Secret %s/%s has neither of the keys address and token", a.sink.Namespace, name)

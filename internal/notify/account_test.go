@@ -3,6 +3,8 @@ package notify
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -147,6 +149,7 @@ func TestAccountSecret(t *testing.T) {
 	})
 	for name, gone := range map[string]error{
 		"is not used any more when it is gone":       apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, "alerts"),
+		"is not used any more when there is no such": fmt.Errorf("Secret default/alerts: %w", fs.ErrNotExist),
 		"is not used any more when we may not do so": apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "alerts", nil),
 	} {
 		t.Run(name, func(t *testing.T) {
